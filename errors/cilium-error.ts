@@ -25,6 +25,8 @@ export const ERROR_CODES = {
   KvstoreUnavailable: 503,
   /** The Docker engine did not answer, or not in time. */
   DockerUnavailable: 503,
+  /** The agent does not answer on its socket; only a client sees this. */
+  AgentUnavailable: 503,
   Timeout: 504,
   /** A system call failed; `details.errno` is its symbolic name. */
   System: 500,

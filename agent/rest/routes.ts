@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The paths of the REST API: each reads its request, checks it and asks the agent's services. */
+import { Router, type Request, type RequestHandler } from 'express';
+import { daemonConfigurationSpec, labelConfigurationSpec, labels as labelList } from '../../api/models.ts';
+import { policyDelete, policyImport, policyImportQuery } from '../../api/models.ts';
+import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted } from '../../api/models.ts';
+import { PATHS } from '../../api/paths.ts';
+import { CiliumError } from '../../errors/cilium-error.ts';
+import { findEndpoint } from './endpoint-reference.ts';
+import { parseRequest } from './errors.ts';
+import { MonitorStream } from './monitor-stream.ts';
+import type { AgentServices, PolicyView } from './services.ts';
+
+/** All paths below the base path. */
+export function apiRouter(services: AgentServices): Router {
+  const router = Router();
+  router.get(
+    PATHS.status,
+    answer(() => services.status()),
+  );
+  router.get(
+    PATHS.version,
+    answer(() => services.version()),
+  );
+  router.get(
+    PATHS.config,
+    answer(() => services.config()),
+  );
+  router.patch(
+    PATHS.config,
+    answer((request) => services.changeConfig(bodyOf(request, daemonConfigurationSpec))),
+  );
+  addEndpointRoutes(router, services);
+  addIdentityRoutes(router, services);
+  addPolicyRoutes(router, services);
+  router.get(
+    PATHS.maps,
+    answer((): BpfMapList => ({ maps: [...services.maps()] })),
+  );
+  router.get(
+    PATHS.map,
+    answer((request) => required(services.map(param(request, 'name')), `map ${param(request, 'name')}`)),
+  );
+  router.get(PATHS.monitor, monitor(services));
+  return router;
+}
+
+function addEndpointRoutes(router: Router, services: AgentServices): void {
+  const endpointOf = (request: Request) => findEndpoint(services.endpoints(), param(request, 'id'));
+
+  router.get(
+    PATHS.endpoints,
+    answer((request) => {
+      const wanted = optionalLabels(request);
+      return services.endpoints().filter((endpoint) => carriesAll(endpoint.status.identity?.labels ?? [], wanted));
+    }),
+  );
+  router.get(PATHS.endpoint, answer(endpointOf));
+  router.get(
+    PATHS.endpointLabels,
+    answer((request): LabelConfiguration => {
+      const { labels } = endpointOf(request).status;
+      return { spec: labels.realized, status: labels };
+    }),
+  );
+  router.patch(
+    PATHS.endpointLabels,
+    answer((request) => {
+      return services.setEndpointLabels(endpointOf(request).id, bodyOf(request, labelConfigurationSpec));
+    }),
+  );
+}
+
+function addIdentityRoutes(router: Router, services: AgentServices): void {
+  router.get(
+    PATHS.identities,
+    answer((request) => {
+      const wanted = optionalLabels(request);
+      if (wanted.length === 0) return services.identities();
+      const exact = services
+        .identities()
+        .filter(({ labels }) => labels.length === wanted.length && carriesAll(labels, wanted));
+      return required(exact.length > 0 ? exact : undefined, `identity with exactly the labels ${wanted.join(' ')}`);
+    }),
+  );
+  router.get(
+    PATHS.identity,
+    answer((request): Identity => {
+      const id = param(request, 'id');
+      if (!/^(0|[1-9][0-9]{0,9})$/.test(id))
+        throw new CiliumError('InvalidArgument', `"${id}" is not an identity (a number)`);
+      return required(
+        services.identities().find((identity) => identity.id === Number(id)),
+        `identity ${id}`,
+      );
+    }),
+  );
+}
+
+function addPolicyRoutes(router: Router, services: AgentServices): void {
+  router.get(
+    PATHS.policy,
+    answer((request): Policy => {
+      const wanted = optionalLabels(request);
+      const view = services.policy(wanted);
+      if (wanted.length > 0 && view.rules.length === 0) throw noRuleWith(wanted);
+      return asPolicy(view);
+    }),
+  );
+  router.put(
+    PATHS.policy,
+    answer(async (request): Promise<Policy> => {
+      const rules = asRules(bodyOf(request, policyImport));
+      const query = parseRequest(policyImportQuery, request.query, 'query');
+      const replaceWithLabels = query['replace-with-labels']?.split(',').filter((label) => label !== '') ?? [];
+      const revision = await services.importPolicy(rules, { replace: query.replace ?? false, replaceWithLabels });
+      return asPolicy({ revision, rules });
+    }),
+  );
+  router.delete(
+    PATHS.policy,
+    answer(async (request): Promise<PolicyDeleted> => {
+      const wanted = parseRequest(policyDelete, request.body ?? [], 'body');
+      const deleted = await services.deletePolicy(wanted);
+      if (wanted.length > 0 && deleted === 0) throw noRuleWith(wanted);
+      return { ...asPolicy(services.policy([])), deleted };
+    }),
+  );
+}
+
+/** Streams events until the client hangs up. */
+function monitor(services: AgentServices): RequestHandler {
+  return (_request, response) => {
+    response.type('application/octet-stream').flushHeaders();
+    response.on('close', services.subscribeMonitor(new MonitorStream(response)));
+  };
+}
+
+/** Answers what `work` gives as JSON, and an empty 200 when that is nothing. */
+function answer(work: (request: Request) => unknown): RequestHandler {
+  return async (request, response) => {
+    const result = await work(request);
+    if (result === undefined) response.end();
+    else response.json(result);
+  };
+}
+
+function bodyOf<T>(request: Request, schema: Parameters<typeof parseRequest<T>>[0]): T {
+  return parseRequest(schema, request.body, 'body');
+}
+
+function param(request: Request, name: string): string {
+  const value = request.params[name];
+  return typeof value === 'string' ? value : '';
+}
+
+function optionalLabels(request: Request): readonly string[] {
+  return parseRequest(labelList, request.body ?? [], 'body');
+}
+
+function carriesAll(labels: readonly string[], wanted: readonly string[]): boolean {
+  return wanted.every((label) => labels.includes(label));
+}
+
+function required<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new CiliumError('NotFound', `${what} not found`);
+  return value;
+}
+
+function noRuleWith(labels: readonly string[]): CiliumError {
+  return new CiliumError('NotFound', `no rule carries all of the labels ${labels.join(' ')}`);
+}
+
+function asPolicy(view: PolicyView): Policy {
+  return { revision: view.revision, policy: JSON.stringify(view.rules, undefined, 2) };
+}
+
+/** The rules of an import, sent as an array or, as Cilium's own client does, as a text that holds the array. */
+function asRules(body: readonly unknown[] | string): readonly unknown[] {
+  if (typeof body !== 'string') return body;
+  let value: unknown;
+  try {
+    value = JSON.parse(body);
+  } catch (cause) {
+    throw new CiliumError('InvalidArgument', 'the text in the body is not JSON', {}, cause);
+  }
+  if (!Array.isArray(value)) throw new CiliumError('InvalidArgument', 'the text in the body is not an array of rules');
+  return value as readonly unknown[];
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * What the REST handlers need of the agent. The handlers read and check requests; everything else happens behind this.
+ *
+ * Methods throw CiliumError; its code decides the HTTP status. Answers are the models of the API as they go over the wire.
+ */
+import type {
+  BpfMap,
+  DaemonConfiguration,
+  DaemonConfigurationSpec,
+  Endpoint,
+  Identity,
+  LabelConfigurationSpec,
+  StatusResponse,
+  VersionInfo,
+} from '../../api/models.ts';
+
+/** Rules as plain data, as they were imported and in that order, with the revision of the repository. */
+export interface PolicyView {
+  readonly revision: number;
+  readonly rules: readonly unknown[];
+}
+
+export interface PolicyImportOptions {
+  /** Rules that carry the labels of an imported rule give way to it. */
+  readonly replace: boolean;
+  /** Rules that carry these labels (`source:key=value`) give way to the import. */
+  readonly replaceWithLabels: readonly string[];
+}
+
+/** What happens inside the agent, as `cilium monitor` shows it: `>> Policy updated: {"revision":4}`. */
+export interface AgentEvent {
+  /** Such as `Policy updated`, `Endpoint created`, `Endpoint regenerated`, `IPCache entry upserted`. */
+  readonly type: string;
+  readonly message: Readonly<Record<string, unknown>>;
+}
+
+/** Receives what a monitor shows. Called for each event: must not throw, must not wait. */
+export interface MonitorListener {
+  /** A record of the event ring with its payload; the bytes may be reused after the call. */
+  record(record: Uint8Array): void;
+  agent(event: AgentEvent): void;
+  /** So many records were lost before they reached the agent. */
+  lost(count: number): void;
+}
+
+export interface AgentServices {
+  status(): StatusResponse | Promise<StatusResponse>;
+  version(): VersionInfo;
+
+  config(): DaemonConfiguration;
+  /** Changes options; names and values that do not exist are refused and then nothing is changed. */
+  changeConfig(change: DaemonConfigurationSpec): Promise<void>;
+
+  endpoints(): readonly Endpoint[];
+  /** Replaces the labels set by hand; answers when the new identity is in force. */
+  setEndpointLabels(id: number, labels: LabelConfigurationSpec): Promise<void>;
+
+  /** All identities known here, the reserved ones included. */
+  identities(): readonly Identity[];
+
+  /** The rules that carry all these labels; no labels: all rules. */
+  policy(labels: readonly string[]): PolicyView;
+  /** Checks and adds rules, remembers them durably and answers the new revision; refuses them as a whole or not at all. */
+  importPolicy(rules: readonly unknown[], options: PolicyImportOptions): Promise<number>;
+  /** Deletes the rules that carry all these labels; no labels: all rules. Answers how many went. */
+  deletePolicy(labels: readonly string[]): Promise<number>;
+
+  maps(): readonly BpfMap[];
+  /** One map with its entries, by its name such as `cilium_ipcache`; undefined when there is none. */
+  map(name: string): BpfMap | undefined;
+
+  /** Begins to call the listener; the answer ends that. */
+  subscribeMonitor(listener: MonitorListener): () => void;
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * The API of the agent as methods, over its unix socket. One connection a call, nothing kept: made for commands that run
+ * and end. A refused request throws the CiliumError that the agent threw.
+ */
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { CiliumError, ERROR_CODES, type ErrorCode } from '../errors/cilium-error.ts';
+import type {
+  ApiError,
+  BpfMap,
+  BpfMapList,
+  DaemonConfiguration,
+  DaemonConfigurationSpec,
+  Endpoint,
+  Identity,
+  LabelConfiguration,
+  LabelConfigurationSpec,
+  Policy,
+  PolicyDeleted,
+  StatusResponse,
+  VersionInfo,
+} from './models.ts';
+import { BASE_PATH, PATHS } from './paths.ts';
+
+/** Longest wait for an answer. */
+export const CLIENT_TIMEOUT_MS = 90_000;
+
+export interface PolicyImportRequest {
+  readonly replace?: boolean;
+  readonly replaceWithLabels?: readonly string[];
+}
+
+export class CiliumClient {
+  readonly socketPath: string;
+  readonly #timeoutMs: number;
+
+  constructor(socketPath: string, timeoutMs: number = CLIENT_TIMEOUT_MS) {
+    this.socketPath = socketPath;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  status(): Promise<StatusResponse> {
+    return this.#call('GET', PATHS.status);
+  }
+
+  version(): Promise<VersionInfo> {
+    return this.#call('GET', PATHS.version);
+  }
+
+  config(): Promise<DaemonConfiguration> {
+    return this.#call('GET', PATHS.config);
+  }
+
+  changeConfig(change: DaemonConfigurationSpec): Promise<void> {
+    return this.#call('PATCH', PATHS.config, change);
+  }
+
+  /** The endpoints whose identity carries all these labels; no labels: all of them. */
+  endpoints(labels: readonly string[] = []): Promise<Endpoint[]> {
+    return this.#call('GET', PATHS.endpoints, labels);
+  }
+
+  endpoint(id: string): Promise<Endpoint> {
+    return this.#call('GET', fill(PATHS.endpoint, id));
+  }
+
+  endpointLabels(id: string): Promise<LabelConfiguration> {
+    return this.#call('GET', fill(PATHS.endpointLabels, id));
+  }
+
+  setEndpointLabels(id: string, labels: LabelConfigurationSpec): Promise<void> {
+    return this.#call('PATCH', fill(PATHS.endpointLabels, id), labels);
+  }
+
+  /** All identities, or the one with exactly these labels. */
+  identities(labels: readonly string[] = []): Promise<Identity[]> {
+    return this.#call('GET', PATHS.identities, labels);
+  }
+
+  identity(id: string): Promise<Identity> {
+    return this.#call('GET', fill(PATHS.identity, id));
+  }
+
+  /** The rules that carry all these labels; no labels: all rules. */
+  policy(labels: readonly string[] = []): Promise<Policy> {
+    return this.#call('GET', PATHS.policy, labels);
+  }
+
+  importPolicy(rules: readonly unknown[], options: PolicyImportRequest = {}): Promise<Policy> {
+    const query = new URLSearchParams();
+    if (options.replace === true) query.set('replace', 'true');
+    const labels = options.replaceWithLabels ?? [];
+    if (labels.length > 0) query.set('replace-with-labels', labels.join(','));
+    return this.#call('PUT', query.size === 0 ? PATHS.policy : `${PATHS.policy}?${query.toString()}`, rules);
+  }
+
+  /** Deletes the rules that carry all these labels; no labels: all rules. */
+  deletePolicy(labels: readonly string[]): Promise<PolicyDeleted> {
+    return this.#call('DELETE', PATHS.policy, labels);
+  }
+
+  maps(): Promise<BpfMapList> {
+    return this.#call('GET', PATHS.maps);
+  }
+
+  map(name: string): Promise<BpfMap> {
+    return this.#call('GET', fill(PATHS.map, name));
+  }
+
+  /** Opens the event stream (monitor-frames.ts); it ends when the agent does or when `signal` aborts. */
+  monitor(signal: AbortSignal): Promise<IncomingMessage> {
+    return this.#open('GET', PATHS.monitor, undefined, signal);
+  }
+
+  async #call<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const response = await this.#open(method, path, body, AbortSignal.timeout(this.#timeoutMs));
+    const text = await readText(response).catch((error: unknown) => {
+      throw this.#unavailable(error);
+    });
+    return (text === '' ? undefined : JSON.parse(text)) as T;
+  }
+
+  /** Sends the request and answers the response once its head is there; an answer of 400 or more is thrown. */
+  async #open(method: string, path: string, body: unknown, signal: AbortSignal): Promise<IncomingMessage> {
+    const response = await this.#send(method, path, body === undefined ? '' : JSON.stringify(body), signal);
+    if (response.statusCode !== undefined && response.statusCode < 400) return response;
+    throw asError(await readText(response), response.statusCode);
+  }
+
+  #send(method: string, path: string, body: string, signal: AbortSignal): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      const request = httpRequest({
+        socketPath: this.socketPath,
+        method,
+        path: BASE_PATH + path,
+        agent: false,
+        signal,
+        headers: {
+          host: 'localhost',
+          ...(body !== '' && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
+        },
+      });
+      request.once('response', resolve);
+      request.once('error', (error) => {
+        reject(this.#unavailable(error));
+      });
+      request.end(body);
+    });
+  }
+
+  #unavailable(cause: unknown): CiliumError {
+    const reason = cause instanceof Error && cause.name === 'AbortError' ? cause.cause : cause;
+    if (reason instanceof Error && reason.name === 'TimeoutError') {
+      return new CiliumError('Timeout', 'Cilium API client timeout exceeded', { timeoutMs: this.#timeoutMs });
+    }
+    return new CiliumError('AgentUnavailable', `cannot reach the agent at ${this.socketPath}`, {}, cause);
+  }
+}
+
+/** Puts a value in the place of the only parameter of a path. */
+function fill(path: string, value: string): string {
+  return path.replace(/:[a-z]+/, () => encodeURIComponent(value));
+}
+
+async function readText(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function asError(text: string, status: number | undefined): CiliumError {
+  try {
+    const { code, message, details } = JSON.parse(text) as ApiError;
+    return new CiliumError(Object.hasOwn(ERROR_CODES, code) ? (code as ErrorCode) : 'Internal', message, details);
+  } catch {
+    return new CiliumError('Internal', `the agent answered ${status ?? 'without a status'}: ${text.slice(0, 200)}`);
+  }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Where the API is and what its paths are called; server and client read them from here. */
+
+export const DEFAULT_SOCKET = '/var/run/cilium/cilium.sock';
+
+/** In front of every path. */
+export const BASE_PATH = '/v1';
+
+/** Paths with parameters in the notation of express. */
+export const PATHS = {
+  status: '/healthz',
+  version: '/version',
+  config: '/config',
+  endpoints: '/endpoint',
+  endpoint: '/endpoint/:id',
+  endpointLabels: '/endpoint/:id/labels',
+  identities: '/identity',
+  identity: '/identity/:id',
+  policy: '/policy',
+  maps: '/map',
+  map: '/map/:name',
+  monitor: '/monitor',
+} as const;
+
+/** A request body beyond this is refused; 100,000 rules take about half of it. */
+export const BODY_LIMIT_BYTES = 64 * 1024 * 1024;
