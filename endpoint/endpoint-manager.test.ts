@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { IpAddress } from '../net/ip.ts';
+import { ManualClock } from '../runtime/fake/manual-clock.ts';
+import { silentLogger } from '../runtime/logger.ts';
+import type { ContainerInfo } from './endpoint.ts';
+import {
+  EndpointManager,
+  type CreateRequest,
+  type EndpointManagerDeps,
+  type EndpointRecords,
+} from './endpoint-manager.ts';
+import { PolicyRealizer, type PolicyEntry } from './policy-realizer.ts';
+import { EndpointStore } from './store.ts';
+
+type EndpointRecord = Parameters<EndpointRecords['update']>[1];
+
+/** The outside of an endpoint manager: a kernel, a Docker and an identity allocator that live in Maps. */
+class World {
+  readonly stateDir = mkdtempSync(join(tmpdir(), 'endpoint-'));
+  readonly links = new Map<string, number>();
+  readonly records = new Map<string, EndpointRecord>();
+  readonly ipcache = new Map<string, number>();
+  readonly identityUsers = new Map<string, number>();
+  readonly containers = new Map<string, ContainerInfo>();
+  readonly steps: string[] = [];
+  readonly slots = new Map<number, PolicyEntry[]>();
+  nextIfindex = 100;
+  nextSlot = 1;
+
+  constructor() {
+    mkdirSync(join(this.stateDir, 'endpoints'));
+  }
+
+  manager(overrides: Partial<EndpointManagerDeps> = {}): EndpointManager {
+    const policy = new PolicyRealizer(
+      {
+        revision: 5,
+        addSubject: () => undefined,
+        removeSubject: () => undefined,
+        entries: () => [],
+        takeUpdates: () => [],
+      },
+      {
+        acquire: () => {
+          this.steps.push('policy');
+          this.slots.set(this.nextSlot, []);
+          return this.nextSlot++;
+        },
+        apply: () => undefined,
+        entries: (slot) => this.slots.get(slot) ?? [],
+        release: (slot) => this.slots.delete(slot),
+      },
+      silentLogger,
+    );
+    return new EndpointManager({
+      links: {
+        createVeth: ({ hostName }) => {
+          const hostIfindex = this.nextIfindex++;
+          this.links.set(hostName, hostIfindex);
+          return { hostIfindex };
+        },
+        deleteLink: async (name) => this.links.delete(name),
+        getLink: (name) => (this.links.has(name) ? { ifindex: this.links.get(name)! } : undefined),
+      },
+      records: {
+        update: (address, record) => {
+          this.steps.push('record');
+          this.records.set(address.toString(), record);
+        },
+        delete: (address) => {
+          this.steps.push('unrecord');
+          this.records.delete(address.toString());
+        },
+        get: (address) => this.records.get(address.toString()),
+      },
+      ipcache: {
+        upsert: (prefix, { identity }) => {
+          this.steps.push('ipcache');
+          this.ipcache.set(prefix.toString(), identity);
+        },
+        delete: (prefix) => void this.ipcache.delete(prefix.toString()),
+      },
+      identities: {
+        acquire: async (container) => {
+          this.steps.push('identity');
+          const labels = `container:id=${container.labels['id'] ?? ''};`;
+          this.identityUsers.set(labels, (this.identityUsers.get(labels) ?? 0) + 1);
+          return { identity: identityOf(labels), labels };
+        },
+        reacquire: async (labels) => {
+          this.identityUsers.set(labels, (this.identityUsers.get(labels) ?? 0) + 1);
+          return identityOf(labels);
+        },
+        release: async (labels) => {
+          this.steps.push('release');
+          this.identityUsers.set(labels, this.identityUsers.get(labels)! - 1);
+        },
+      },
+      policy,
+      containers: { find: async (_network, id) => this.containers.get(id) },
+      connections: { purge: () => void this.steps.push('purge'), purged: async () => undefined },
+      store: new EndpointStore(this.stateDir, silentLogger),
+      clock: new ManualClock(),
+      log: silentLogger,
+      ...overrides,
+    });
+  }
+
+  runContainer(dockerEndpointId: string, id: string): void {
+    this.containers.set(dockerEndpointId, { id: `c-${id}`, name: id, image: 'web', labels: { id } });
+  }
+}
+
+function identityOf(labels: string): number {
+  return 1000 + labels.length;
+}
+
+const EP1 = '1'.repeat(64);
+const EP2 = '2'.repeat(64);
+
+function request(overrides: Partial<CreateRequest> = {}): CreateRequest {
+  return {
+    networkId: 'n'.repeat(64),
+    dockerEndpointId: EP1,
+    internal: false,
+    mtu: 1500,
+    ipv4: IpAddress.parse('10.15.0.2'),
+    ipv6: IpAddress.parse('fd15::2'),
+    mac: undefined,
+    ...overrides,
+  };
+}
+
+test('an endpoint enters the network only with its identity and policy, in that order', async () => {
+  const world = new World();
+  const manager = world.manager();
+  await manager.create(request());
+  assert.equal(world.records.size, 0);
+  world.runContainer(EP1, 'app1');
+  const { endpoint, peerName } = await manager.join(EP1);
+  assert.deepEqual(world.steps, ['identity', 'policy', 'record', 'record', 'ipcache', 'ipcache']);
+  assert.equal(peerName, 'tmp111111111111');
+  assert.equal(endpoint.state, 'ready');
+  assert.equal(endpoint.policyRevision, 5);
+  const record = world.records.get('fd15::2')!;
+  assert.equal(record.identity, endpoint.identity?.identity);
+  assert.equal(record.policySlot, endpoint.policySlot);
+});
+
+test('a container that Docker does not name keeps the endpoint closed and the start fails with a remedy', async () => {
+  const world = new World();
+  const manager = world.manager();
+  await manager.create(request());
+  await assert.rejects(manager.join(EP1), /start the container again/);
+  assert.equal(world.records.size, 0);
+  assert.equal(manager.getByDockerId(EP1)?.state, 'creating');
+});
+
+test('create and join may be repeated, with other addresses they are refused', async () => {
+  const world = new World();
+  const manager = world.manager();
+  const first = await manager.create(request());
+  assert.equal(await manager.create(request()), first);
+  await assert.rejects(manager.create(request({ ipv4: IpAddress.parse('10.15.0.9') })), /other addresses/);
+  world.runContainer(EP1, 'app1');
+  await manager.join(EP1);
+  assert.equal((await manager.join(EP1)).endpoint, first);
+  assert.deepEqual([...world.identityUsers.values()], [1]);
+});
+
+test('an address of another endpoint is refused and leaves nothing', async () => {
+  const world = new World();
+  const manager = world.manager();
+  await manager.create(request());
+  await assert.rejects(manager.create(request({ dockerEndpointId: EP2, ipv6: undefined })), /in use by endpoint 1/);
+  assert.equal(world.links.size, 1);
+});
+
+test('delete leaves nothing, in the kernel or on disk, and may be repeated', async () => {
+  const world = new World();
+  const manager = world.manager();
+  await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  await manager.join(EP1);
+  world.steps.length = 0;
+  await manager.delete(EP1);
+  await manager.delete(EP1);
+  assert.deepEqual(world.steps, ['unrecord', 'unrecord', 'purge', 'release']);
+  assert.equal(world.records.size + world.ipcache.size + world.links.size + world.slots.size, 0);
+  assert.deepEqual(readdirSync(join(world.stateDir, 'endpoints')), []);
+});
+
+test('a policy or disk that fails during join gives everything back', async () => {
+  const world = new World();
+  const store = new EndpointStore(world.stateDir, silentLogger);
+  const manager = world.manager({ store });
+  await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  const save = store.save.bind(store);
+  store.save = () => Promise.reject(new Error('disk is full'));
+  await assert.rejects(manager.join(EP1), /disk is full/);
+  assert.equal(world.records.size + world.slots.size, 0);
+  assert.deepEqual([...world.identityUsers.values()], [0]);
+  store.save = save;
+  await manager.delete(EP1);
+  assert.deepEqual(manager.list(), []);
+});
+
+test('a create that cannot be remembered leaves no interface', async () => {
+  const world = new World();
+  const store = new EndpointStore(world.stateDir, silentLogger);
+  store.save = () => Promise.reject(new Error('disk is full'));
+  const manager = world.manager({ store });
+  await assert.rejects(manager.create(request()), /disk is full/);
+  assert.equal(world.links.size, 0);
+  assert.deepEqual(manager.list(), []);
+});
+
+test('after a restart endpoints keep identity and slot, and those without interface are collected', async () => {
+  const world = new World();
+  const before = world.manager();
+  for (const [id, last] of [
+    [EP1, '2'],
+    [EP2, '3'],
+  ] as const) {
+    await before.create(request({ dockerEndpointId: id, ipv4: IpAddress.parse(`10.15.0.${last}`), ipv6: undefined }));
+    world.runContainer(id, `app${last}`);
+    await before.join(id);
+  }
+  const old = before.getByDockerId(EP1)!;
+  world.links.delete(before.getByDockerId(EP2)!.facts.ifName);
+
+  const after = world.manager();
+  assert.deepEqual(await after.restore(), { adopted: 1, collected: 1 });
+  const endpoint = after.getByDockerId(EP1)!;
+  assert.equal(endpoint.state, 'ready');
+  assert.equal(endpoint.id, old.id);
+  assert.equal(endpoint.policySlot, old.policySlot);
+  assert.deepEqual([...world.records.keys()], ['10.15.0.2']);
+  assert.notEqual(
+    (await after.create(request({ dockerEndpointId: EP2, ipv4: IpAddress.parse('10.15.0.3'), ipv6: undefined }))).id,
+    old.id,
+  );
+});
+
+test('a broken endpoint file is set aside and the others are restored', async () => {
+  const world = new World();
+  const before = world.manager();
+  await before.create(request());
+  writeFileSync(join(world.stateDir, 'endpoints', '77.json'), '{"version":1,');
+  const after = world.manager();
+  assert.equal((await after.restore()).adopted, 1);
+  assert.ok(readdirSync(join(world.stateDir, 'endpoints')).includes('77.json.broken'));
+});
+
+test('labels changed by hand give another identity and give the old one back', async () => {
+  const world = new World();
+  const manager = world.manager();
+  const { id } = await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  await manager.join(EP1);
+  const endpoint = await manager.changeLabels(id, { added: ['container:tier=web'], disabled: [] });
+  assert.equal(endpoint.state, 'ready');
+  assert.deepEqual([...world.identityUsers.values()], [1]);
+});

@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * The life of the endpoints of this node, from Docker's CreateEndpoint to its DeleteEndpoint and across restarts.
+ *
+ *   create   veth pair with its programs attached; the kernel has no record of it, so nothing passes
+ *   join     labels -> identity -> policy in the kernel -> record and ipcache; only then Docker is answered
+ *   delete   record and ipcache go first, then the identity, the veth pair and the connections of its addresses
+ *
+ * Every call may be repeated, and each change is on disk before it is answered. Calls for one Docker endpoint run one
+ * after the other.
+ */
+import { randomBytes } from 'node:crypto';
+import { CiliumError, describeError } from '../errors/cilium-error.ts';
+import { type IpAddress, Prefix } from '../net/ip.ts';
+import { MacAddress } from '../net/mac.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { Logger } from '../runtime/logger.ts';
+import { KeyedQueue } from '../runtime/serial-queue.ts';
+import { Endpoint, type ContainerInfo, type EndpointFacts } from './endpoint.ts';
+import type { PolicyRealizer, RealizedPolicy } from './policy-realizer.ts';
+import type { EndpointStore } from './store.ts';
+
+/** How long Join waits for Docker to say which container an endpoint belongs to. */
+const LABELS_TIMEOUT_MS = 1_000;
+const MAX_ENDPOINT_ID = 65_535;
+
+export interface CreateRequest {
+  readonly networkId: string;
+  readonly dockerEndpointId: string;
+  readonly internal: boolean;
+  readonly mtu: number;
+  readonly ipv4: IpAddress | undefined;
+  readonly ipv6: IpAddress | undefined;
+  readonly mac: MacAddress | undefined;
+}
+
+/** The part of a network device that endpoints need. */
+export interface VethLinks {
+  createVeth(options: { hostName: string; peerName: string; hostMac: MacAddress; peerMac: MacAddress; mtu: number }): {
+    hostIfindex: number;
+  };
+  /** False when there was none. May take tens of milliseconds, off the event loop. */
+  deleteLink(name: string): Promise<boolean>;
+  getLink(name: string): { readonly ifindex: number } | undefined;
+}
+
+/** The kernel's record of an endpoint's address. */
+export interface EndpointRecords {
+  update(
+    address: IpAddress,
+    record: {
+      ifindex: number;
+      identity: number;
+      policySlot: number;
+      host: boolean;
+      internal: boolean;
+      id: number;
+      mtu: number;
+      mac: MacAddress;
+      hostMac: MacAddress;
+    },
+  ): void;
+  delete(address: IpAddress): void;
+  get(address: IpAddress): { readonly policySlot: number; readonly host: boolean } | undefined;
+}
+
+/** Labels to numbers; an identity is known to every policy map before `acquire` resolves. */
+export interface IdentityRegistry {
+  acquire(
+    container: ContainerInfo,
+    changes: Endpoint['labelChanges'],
+    networkId: string,
+  ): Promise<{ identity: number; labels: string }>;
+  /** Takes back an identity that an endpoint had before a restart, under the same number where possible. */
+  reacquire(labels: string, identity: number): Promise<number>;
+  release(labels: string): Promise<void>;
+}
+
+export interface EndpointManagerDeps {
+  readonly links: VethLinks;
+  readonly records: EndpointRecords;
+  readonly ipcache: {
+    upsert(prefix: Prefix, entry: { identity: number }): void;
+    delete(prefix: Prefix): void;
+  };
+  readonly identities: IdentityRegistry;
+  readonly policy: PolicyRealizer;
+  /** Who the container is; undefined while Docker does not say. */
+  readonly containers: {
+    find(networkId: string, dockerEndpointId: string, signal: AbortSignal): Promise<ContainerInfo | undefined>;
+  };
+  readonly connections: {
+    /** Begins to remove what conntrack and masquerade remember of the addresses. */
+    purge(addresses: readonly IpAddress[]): void;
+    /** Resolves once nothing is remembered of the addresses any more. */
+    purged(addresses: readonly IpAddress[]): Promise<void>;
+  };
+  readonly store: EndpointStore;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export type EndpointListener = (event: 'created' | 'deleted' | 'changed', endpoint: Endpoint) => void;
+
+export class EndpointManager {
+  readonly #deps: EndpointManagerDeps;
+  readonly #byDockerId = new Map<string, Endpoint>();
+  readonly #byId = new Map<number, Endpoint>();
+  readonly #queue = new KeyedQueue<string>('endpoints');
+  readonly #listeners = new Set<EndpointListener>();
+  #lastId = 0;
+
+  constructor(deps: EndpointManagerDeps) {
+    this.#deps = deps;
+    deps.policy.onSlotChange((identity, slot) => this.#moveToSlot(identity, slot));
+    deps.policy.onRealized((identity, realized) => this.#noteRealized(identity, realized));
+  }
+
+  onChange(listener: EndpointListener): void {
+    this.#listeners.add(listener);
+  }
+
+  list(): Endpoint[] {
+    return [...this.#byId.values()].sort((a, b) => a.id - b.id);
+  }
+
+  get(id: number): Endpoint | undefined {
+    return this.#byId.get(id);
+  }
+
+  getByDockerId(dockerEndpointId: string): Endpoint | undefined {
+    return this.#byDockerId.get(dockerEndpointId);
+  }
+
+  /** Makes the interface of an endpoint. Repeated with the same addresses it answers the same again. */
+  create(request: CreateRequest): Promise<Endpoint> {
+    return this.#queue.run(request.dockerEndpointId, async () => {
+      const known = this.#byDockerId.get(request.dockerEndpointId);
+      if (known) return repeated(known, request);
+      this.#refuseTakenAddress(request);
+      const addresses = [request.ipv4, request.ipv6].filter((address) => address !== undefined);
+      const id = this.#nextId();
+      const mac = request.mac ?? randomMac();
+      const hostMac = randomMac();
+      const ifName = `lxc${request.dockerEndpointId.slice(0, 12)}`;
+      const peerName = peerNameOf(request.dockerEndpointId);
+      const { ifindex } = await this.#reserve(id, async () => {
+        await this.#deps.connections.purged(addresses);
+        // A pair of this name is what a killed agent left of the same call.
+        if (this.#deps.links.getLink(ifName)) await this.#deps.links.deleteLink(ifName);
+        const { hostIfindex } = this.#deps.links.createVeth({
+          hostName: ifName,
+          peerName,
+          hostMac,
+          peerMac: mac,
+          mtu: request.mtu,
+        });
+        return { ifindex: hostIfindex };
+      });
+      const { networkId, dockerEndpointId, internal, mtu, ipv4, ipv6 } = request;
+      const facts: EndpointFacts = {
+        id,
+        dockerEndpointId,
+        networkId,
+        ifName,
+        ifindex,
+        hostMac,
+        mac,
+        mtu,
+        internal,
+        ipv4,
+        ipv6,
+      };
+      const endpoint = new Endpoint(facts, 'creating', this.#deps.clock.now());
+      this.#insert(endpoint);
+      try {
+        await this.#deps.store.save(endpoint);
+      } catch (error) {
+        this.#forget(endpoint);
+        await this.#deps.links.deleteLink(ifName);
+        throw error;
+      }
+      return endpoint;
+    });
+  }
+
+  /** Finds out who the container is and lets it into the network under its policy. */
+  join(dockerEndpointId: string): Promise<{ endpoint: Endpoint; peerName: string }> {
+    return this.#queue.run(dockerEndpointId, async () => {
+      const endpoint = this.#byDockerId.get(dockerEndpointId);
+      if (!endpoint) {
+        throw new CiliumError(
+          'NotFound',
+          `endpoint ${dockerEndpointId.slice(0, 12)} is not known; start the container again`,
+        );
+      }
+      if (endpoint.identity) return { endpoint, peerName: peerNameOf(dockerEndpointId) }; // Docker repeats itself
+      endpoint.become('waiting-for-identity', 'Docker starts the container', this.#deps.clock.now());
+      try {
+        const container = await this.#containerOf(endpoint);
+        await this.#enter(endpoint, container);
+      } catch (error) {
+        endpoint.become(
+          endpoint.state === 'regenerating' ? 'not-ready' : 'creating',
+          describeError(error),
+          this.#deps.clock.now(),
+        );
+        throw error;
+      }
+      this.#notify('created', endpoint);
+      return { endpoint, peerName: peerNameOf(dockerEndpointId) };
+    });
+  }
+
+  /** Forgets an endpoint; resolves when that is on disk. The veth pair goes in the background. */
+  delete(dockerEndpointId: string, reason = 'Docker let go of it'): Promise<void> {
+    return this.#queue.run(dockerEndpointId, async () => {
+      const endpoint = this.#byDockerId.get(dockerEndpointId);
+      if (!endpoint) return;
+      endpoint.become('disconnecting', reason, this.#deps.clock.now());
+      await this.#leaveNetwork(endpoint);
+      this.#deps.links.deleteLink(endpoint.facts.ifName).catch((error: unknown) => {
+        this.#deps.log.warn('Cannot delete veth pair; it is tried again at the next collection', {
+          interface: endpoint.facts.ifName,
+          error,
+        });
+      });
+      await this.#deps.store.remove(endpoint.id);
+      this.#forget(endpoint);
+      this.#notify('deleted', endpoint);
+    });
+  }
+
+  /** Adds labels to, or disables labels of, an endpoint, which gets the identity of what it has then. */
+  changeLabels(id: number, changes: Endpoint['labelChanges']): Promise<Endpoint> {
+    const endpoint = this.#byId.get(id);
+    if (!endpoint) return Promise.reject(new CiliumError('NotFound', `endpoint ${id} does not exist`));
+    return this.#queue.run(endpoint.facts.dockerEndpointId, async () => {
+      const before = endpoint.identity;
+      if (!before) throw new CiliumError('Precondition', `endpoint ${id} has no identity yet`);
+      const old = endpoint.labelChanges;
+      endpoint.labelChanges = changes;
+      try {
+        endpoint.become('waiting-for-identity', 'labels changed by hand', this.#deps.clock.now());
+        await this.#enter(endpoint, before.container);
+      } catch (error) {
+        endpoint.labelChanges = old;
+        throw error;
+      }
+      this.#deps.policy.release(before.identity);
+      await this.#deps.identities.release(before.labels);
+      this.#notify('changed', endpoint);
+      return endpoint;
+    });
+  }
+
+  /**
+   * Takes back what an earlier agent left: endpoints whose interface is still there keep their identity, record and
+   * policy slot; the others are collected.
+   */
+  async restore(): Promise<{ adopted: number; collected: number }> {
+    let collected = 0;
+    const endpoints = await this.#deps.store.load(this.#deps.clock.now());
+    for (const endpoint of endpoints) {
+      this.#insert(endpoint);
+      this.#lastId = endpoint.id;
+    }
+    for (const endpoint of endpoints) {
+      const link = this.#deps.links.getLink(endpoint.facts.ifName);
+      if (link?.ifindex !== endpoint.facts.ifindex) {
+        await this.delete(endpoint.facts.dockerEndpointId, 'its interface is gone');
+        collected++;
+      } else if (endpoint.identity) {
+        await this.#readopt(endpoint, endpoint.identity);
+      } else {
+        endpoint.become('creating', 'not started when the agent ended', this.#deps.clock.now());
+      }
+    }
+    return { adopted: endpoints.length - collected, collected };
+  }
+
+  async #readopt(endpoint: Endpoint, known: NonNullable<Endpoint['identity']>): Promise<void> {
+    const { policy, identities, records, clock } = this.#deps;
+    endpoint.become('regenerating', 'agent started', clock.now());
+    const identity = await identities.reacquire(known.labels, known.identity);
+    const [address] = endpoint.addresses;
+    const slot = address ? (records.get(address)?.policySlot ?? 0) : 0;
+    const realized = identity === known.identity ? policy.adopt(identity, slot) : policy.acquire(identity);
+    endpoint.identify({ ...known, identity });
+    this.#enforce(endpoint, identity, realized);
+    if (identity !== known.identity) await this.#deps.store.save(endpoint);
+  }
+
+  async #containerOf(endpoint: Endpoint): Promise<ContainerInfo> {
+    const { networkId, dockerEndpointId } = endpoint.facts;
+    const signal = AbortSignal.timeout(LABELS_TIMEOUT_MS);
+    const container = await this.#deps.containers.find(networkId, dockerEndpointId, signal);
+    if (container) return container;
+    throw new CiliumError(
+      'DockerUnavailable',
+      `Docker did not say within ${LABELS_TIMEOUT_MS} ms which container endpoint ${dockerEndpointId.slice(0, 12)} belongs to, ` +
+        'so its policy is not known; start the container again',
+    );
+  }
+
+  async #enter(endpoint: Endpoint, container: ContainerInfo): Promise<void> {
+    const { identities, policy, store, clock } = this.#deps;
+    const { identity, labels } = await identities.acquire(container, endpoint.labelChanges, endpoint.facts.networkId);
+    try {
+      endpoint.become('regenerating', `identity ${identity}`, clock.now());
+      const realized = policy.acquire(identity);
+      const before = endpoint.identity;
+      try {
+        endpoint.identify({ container, labels, identity });
+        await store.save(endpoint);
+        this.#enforce(endpoint, identity, realized);
+      } catch (error) {
+        endpoint.identify(before);
+        policy.release(identity);
+        throw error;
+      }
+    } catch (error) {
+      await identities.release(labels);
+      throw error;
+    }
+  }
+
+  /** Order: policy map (already done), then the endpoint's record, then ipcache. */
+  #enforce(endpoint: Endpoint, identity: number, realized: RealizedPolicy): void {
+    endpoint.policySlot = realized.slot;
+    this.#writeRecords(endpoint, identity);
+    for (const address of endpoint.addresses) this.#deps.ipcache.upsert(Prefix.of(address), { identity });
+    endpoint.policyRevision = realized.revision;
+    endpoint.policyError = realized.error;
+    endpoint.become(
+      realized.error === undefined ? 'ready' : 'not-ready',
+      realized.error ?? `policy revision ${realized.revision} in force`,
+      this.#deps.clock.now(),
+    );
+  }
+
+  async #leaveNetwork(endpoint: Endpoint): Promise<void> {
+    const { records, ipcache, policy, identities, connections } = this.#deps;
+    for (const address of endpoint.addresses) {
+      records.delete(address);
+      ipcache.delete(Prefix.of(address));
+    }
+    connections.purge(endpoint.addresses);
+    if (endpoint.identity) {
+      policy.release(endpoint.identity.identity);
+      await identities.release(endpoint.identity.labels);
+    }
+  }
+
+  #writeRecords(endpoint: Endpoint, identity: number): void {
+    const { facts } = endpoint;
+    for (const address of endpoint.addresses) {
+      this.#deps.records.update(address, {
+        ifindex: facts.ifindex,
+        identity,
+        policySlot: endpoint.policySlot,
+        host: false,
+        internal: facts.internal,
+        id: facts.id,
+        mtu: facts.mtu,
+        mac: facts.mac,
+        hostMac: facts.hostMac,
+      });
+    }
+  }
+
+  #moveToSlot(identity: number, slot: number): void {
+    for (const endpoint of this.#byId.values()) {
+      if (endpoint.identity?.identity !== identity || endpoint.policySlot === 0) continue;
+      endpoint.policySlot = slot;
+      this.#writeRecords(endpoint, identity);
+    }
+  }
+
+  #noteRealized(identity: number, realized: RealizedPolicy): void {
+    for (const endpoint of this.#byId.values()) {
+      if (endpoint.identity?.identity !== identity) continue;
+      if (endpoint.state !== 'ready' && endpoint.state !== 'not-ready') continue;
+      endpoint.policyRevision = realized.revision;
+      endpoint.policyError = realized.error;
+      endpoint.become(
+        realized.error === undefined ? 'ready' : 'not-ready',
+        realized.error ?? 'policy in force',
+        this.#deps.clock.now(),
+      );
+    }
+  }
+
+  #refuseTakenAddress(request: CreateRequest): void {
+    for (const wanted of [request.ipv4, request.ipv6]) {
+      if (!wanted) continue;
+      const holder = this.list().find((endpoint) => endpoint.addresses.some((address) => address.equals(wanted)));
+      const host = this.#deps.records.get(wanted)?.host === true;
+      if (!holder && !host) continue;
+      const user = holder ? `endpoint ${holder.id}` : 'this node itself';
+      throw new CiliumError(
+        'InUse',
+        `address ${wanted.toString()} is in use by ${user}; choose another or remove that container first`,
+      );
+    }
+  }
+
+  /** The lowest ID above the one given out last that is free, so that IDs are not reused at once. */
+  #nextId(): number {
+    for (let step = 1; step <= MAX_ENDPOINT_ID; step++) {
+      const id = ((this.#lastId + step - 1) % MAX_ENDPOINT_ID) + 1;
+      if (!this.#byId.has(id) && !this.#reserved.has(id)) {
+        this.#lastId = id;
+        return id;
+      }
+    }
+    throw new CiliumError('PoolExhausted', `this node has ${MAX_ENDPOINT_ID} endpoints, the most it can have`);
+  }
+
+  readonly #reserved = new Set<number>();
+
+  async #reserve<T>(id: number, work: () => Promise<T>): Promise<T> {
+    this.#reserved.add(id);
+    try {
+      return await work();
+    } finally {
+      this.#reserved.delete(id);
+    }
+  }
+
+  #insert(endpoint: Endpoint): void {
+    this.#byDockerId.set(endpoint.facts.dockerEndpointId, endpoint);
+    this.#byId.set(endpoint.id, endpoint);
+  }
+
+  #forget(endpoint: Endpoint): void {
+    this.#byDockerId.delete(endpoint.facts.dockerEndpointId);
+    this.#byId.delete(endpoint.id);
+  }
+
+  #notify(event: 'created' | 'deleted' | 'changed', endpoint: Endpoint): void {
+    for (const listener of this.#listeners) listener(event, endpoint);
+  }
+}
+
+/** Name of the container side while it is still in the node's namespace; Docker renames it to eth0 or so. */
+export function peerNameOf(dockerEndpointId: string): string {
+  return `tmp${dockerEndpointId.slice(0, 12)}`;
+}
+
+function randomMac(): MacAddress {
+  return MacAddress.fromRandom(randomBytes(6));
+}
+
+function repeated(known: Endpoint, request: CreateRequest): Endpoint {
+  const same = (a: IpAddress | undefined, b: IpAddress | undefined): boolean =>
+    b === undefined || a?.equals(b) === true;
+  if (same(known.facts.ipv4, request.ipv4) && same(known.facts.ipv6, request.ipv6)) return known;
+  throw new CiliumError(
+    'AlreadyExists',
+    `endpoint ${request.dockerEndpointId.slice(0, 12)} exists with other addresses (${known.addresses.join(', ')})`,
+  );
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CiliumError } from '../errors/cilium-error.ts';
+import { silentLogger } from '../runtime/logger.ts';
+import {
+  difference,
+  PolicyRealizer,
+  type PolicyChanges,
+  type PolicyEntry,
+  type PolicyEntryKey,
+} from './policy-realizer.ts';
+
+const SUBJECT = 1000;
+
+function allow(port: number, deny = false): PolicyEntry {
+  return { identity: 7, egress: false, protocol: 6, port, bits: 24, deny, proxyPort: 0, precedence: 1, cookie: 0 };
+}
+
+function textOf(key: PolicyEntryKey): string {
+  return `${key.identity}/${key.port}`;
+}
+
+class FakeSlots {
+  readonly contents = new Map<number, Map<string, PolicyEntry>>();
+  readonly released: number[] = [];
+  capacity = 1000;
+  #next = 1;
+
+  acquire(): number {
+    this.contents.set(this.#next, new Map());
+    return this.#next++;
+  }
+
+  apply(slot: number, changes: PolicyChanges): void {
+    const entries = this.contents.get(slot)!;
+    const after = new Map(entries);
+    for (const entry of changes.upserts) after.set(textOf(entry), entry);
+    for (const key of changes.deletes) after.delete(textOf(key));
+    if (after.size > this.capacity) throw new CiliumError('MapFull', `slot ${slot} has no room`);
+    this.contents.set(slot, after);
+  }
+
+  entries(slot: number): PolicyEntry[] {
+    return [...(this.contents.get(slot)?.values() ?? [])];
+  }
+
+  release(slot: number): void {
+    this.released.push(slot);
+  }
+}
+
+class FakePolicy {
+  revision = 1;
+  wanted = new Map<string, PolicyEntry>();
+  readonly subjects = new Set<number>();
+  #pending: { subject: number; upserts: PolicyEntry[]; deletes: PolicyEntryKey[] }[] = [];
+
+  addSubject(identity: number): void {
+    this.subjects.add(identity);
+  }
+
+  removeSubject(identity: number): void {
+    this.subjects.delete(identity);
+  }
+
+  entries(): PolicyEntry[] {
+    return [...this.wanted.values()];
+  }
+
+  takeUpdates(): { subject: number; upserts: PolicyEntry[]; deletes: PolicyEntryKey[] }[] {
+    return this.#pending.splice(0);
+  }
+
+  change(entries: PolicyEntry[]): void {
+    const changes = difference(this.wanted.values(), entries);
+    this.wanted = new Map(entries.map((entry) => [textOf(entry), entry]));
+    this.revision++;
+    this.#pending.push({ subject: SUBJECT, upserts: [...changes.upserts], deletes: [...changes.deletes] });
+  }
+}
+
+function setUp(): { policy: FakePolicy; slots: FakeSlots; realizer: PolicyRealizer } {
+  const policy = new FakePolicy();
+  const slots = new FakeSlots();
+  return { policy, slots, realizer: new PolicyRealizer(policy, slots, silentLogger) };
+}
+
+function ports(count: number): PolicyEntry[] {
+  return Array.from({ length: count }, (_, index) => allow(index + 1));
+}
+
+test('the first endpoint of an identity fills a slot and the second shares it', () => {
+  const { policy, slots, realizer } = setUp();
+  policy.change([allow(80)]);
+  const first = realizer.acquire(SUBJECT);
+  assert.deepEqual(slots.entries(first.slot), [allow(80)]);
+  assert.equal(realizer.acquire(SUBJECT).slot, first.slot);
+  realizer.release(SUBJECT);
+  assert.deepEqual(slots.released, []);
+  realizer.release(SUBJECT);
+  assert.deepEqual(slots.released, [first.slot]);
+  assert.equal(policy.subjects.size, 0);
+});
+
+test('a small change is written in place', () => {
+  const { policy, slots, realizer } = setUp();
+  policy.change([allow(80)]);
+  const { slot } = realizer.acquire(SUBJECT);
+  policy.change([allow(81)]);
+  realizer.sync();
+  assert.equal(realizer.get(SUBJECT)?.slot, slot);
+  assert.deepEqual(slots.entries(slot), [allow(81)]);
+  assert.equal(realizer.get(SUBJECT)?.revision, policy.revision);
+});
+
+test('a large change fills a spare slot before the endpoints are pointed at it', () => {
+  const { policy, slots, realizer } = setUp();
+  const { slot } = realizer.acquire(SUBJECT);
+  const seen: { identity: number; entries: number; oldReleased: boolean }[] = [];
+  realizer.onSlotChange((identity, spare) => {
+    seen.push({ identity, entries: slots.entries(spare).length, oldReleased: slots.released.includes(slot) });
+  });
+  policy.change(ports(200));
+  realizer.sync();
+  assert.deepEqual(seen, [{ identity: SUBJECT, entries: 200, oldReleased: false }]);
+  assert.deepEqual(slots.released, [slot]);
+});
+
+test('a policy that does not fit leaves the last complete one in force and says why', () => {
+  const { policy, slots, realizer } = setUp();
+  policy.change([allow(80)]);
+  const { slot } = realizer.acquire(SUBJECT);
+  const before = realizer.get(SUBJECT)!.revision;
+  slots.capacity = 3;
+  policy.change(ports(5));
+  realizer.sync();
+  const realized = realizer.get(SUBJECT)!;
+  assert.deepEqual(slots.entries(slot), [allow(80)]);
+  assert.equal(realized.revision, before);
+  assert.match(realized.error ?? '', /no room/);
+});
+
+test('after a failure the whole policy is written, not only what changed since', () => {
+  const { policy, slots, realizer } = setUp();
+  realizer.acquire(SUBJECT);
+  slots.capacity = 3;
+  policy.change(ports(5));
+  realizer.sync();
+  policy.change(ports(2));
+  realizer.sync();
+  const realized = realizer.get(SUBJECT)!;
+  assert.equal(realized.error, undefined);
+  assert.equal(realized.revision, policy.revision);
+  assert.deepEqual(slots.entries(realized.slot), ports(2));
+});
+
+test('a new endpoint whose policy does not fit gets none and its slot back', () => {
+  const { policy, slots, realizer } = setUp();
+  slots.capacity = 1;
+  policy.change(ports(2));
+  assert.throws(() => realizer.acquire(SUBJECT), /no room/);
+  assert.equal(policy.subjects.size, 0);
+  assert.deepEqual(slots.released, [1]);
+});
+
+test('a slot found after a restart gets only the differences', () => {
+  const { policy, slots, realizer } = setUp();
+  const slot = slots.acquire();
+  slots.apply(slot, { upserts: [allow(80), allow(81)], deletes: [] });
+  policy.change([allow(80), allow(82)]);
+  policy.takeUpdates();
+  const writes: PolicyChanges[] = [];
+  const apply = slots.apply.bind(slots);
+  slots.apply = (where, changes) => {
+    writes.push(changes);
+    apply(where, changes);
+  };
+  assert.equal(realizer.adopt(SUBJECT, slot).slot, slot);
+  assert.deepEqual(writes, [{ upserts: [allow(82)], deletes: [allow(81)] }]);
+});
+
+test('a changed verdict under the same key is a change', () => {
+  assert.deepEqual(difference([allow(80)], [allow(80, true)]), { upserts: [allow(80, true)], deletes: [] });
+  assert.deepEqual(difference([allow(80)], [allow(80)]), { upserts: [], deletes: [] });
+});
+
+test('an adopted slot whose new policy does not fit keeps the old one', () => {
+  const { policy, slots, realizer } = setUp();
+  const slot = slots.acquire();
+  slots.apply(slot, { upserts: [allow(80)], deletes: [] });
+  slots.capacity = 1;
+  policy.change([allow(80), allow(82)]);
+  policy.takeUpdates();
+  const realized = realizer.adopt(SUBJECT, slot);
+  assert.deepEqual(slots.entries(slot), [allow(80)]);
+  assert.deepEqual(slots.released, []);
+  assert.match(realized.error ?? '', /no room/);
+});
