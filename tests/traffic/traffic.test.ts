@@ -29,6 +29,7 @@ before(() => {
   ] as const) {
     ip('-n', name, 'addr', 'add', `10.99.0.${host}/24`, 'dev', 'wire');
     ip('-n', name, 'addr', 'add', `fd99::${host}/64`, 'dev', 'wire', 'nodad');
+    ip('netns', 'exec', name, 'sysctl', '-qw', 'net.ipv6.conf.wire.keep_addr_on_down=1');
     ip('-n', name, 'link', 'set', 'lo', 'up');
     ip('-n', name, 'link', 'set', 'wire', 'up');
   }
