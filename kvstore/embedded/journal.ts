@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * Changes on disk: a snapshot and the journal of what came after it, in one folder.
+ *
+ *   snapshot.json        the state when generation N began; replaced atomically
+ *   journal-N.log        one line a batch: CRC-32 of the rest, a space, JSON; appended and synced
+ *
+ * A batch is on disk entirely or not at all: a line that is cut off at the end, by kill -9 or loss of power, was never
+ * acknowledged and is taken away at the next start. A bad line with good ones behind it is damage, which is refused.
+ * When the journal outgrows the state, generation N+1 begins: the rename of the snapshot is the moment it counts, and
+ * what is left of other generations is cleared at the next start. So the folder holds at most about
+ * three times the state, or 1 MiB.
+ */
+import { open, readdir, rm, type FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { z } from 'zod';
+import { CiliumError } from '../../errors/cilium-error.ts';
+import {
+  corruptFile,
+  describeIssues,
+  prepareStateFolder,
+  readJsonFile,
+  readTextFile,
+  syncFolder,
+  writeFileAtomic,
+} from '../../runtime/state-file.ts';
+import { changeSchema, stateSchema, StoreState, type Change, type StateImage } from './state.ts';
+
+/** A journal smaller than this is never compacted: reading it takes a few milliseconds. */
+const MIN_COMPACTION_BYTES = 1 << 20;
+
+const snapshotSchema = z.strictObject({
+  format: z.literal(1),
+  generation: z.int().nonnegative(),
+  state: stateSchema,
+});
+const batchSchema = z.array(changeSchema);
+
+export class Journal {
+  readonly #folder: string;
+  readonly #minCompactionBytes: number;
+  #generation = 0;
+  #file: FileHandle | undefined;
+  /** Length of what is known to be on disk. */
+  #length = 0;
+  #snapshotLength = 0;
+  /** Bytes of an unfinished batch that the last `open` took away. */
+  #tornBytes = 0;
+
+  constructor(folder: string, minCompactionBytes: number = MIN_COMPACTION_BYTES) {
+    this.#folder = folder;
+    this.#minCompactionBytes = minCompactionBytes;
+  }
+
+  get tornBytes(): number {
+    return this.#tornBytes;
+  }
+
+  /** Reads the state back; also after a failed `append` or `compact`, which leave it unknown what is on disk. */
+  async open(): Promise<StoreState> {
+    await this.close();
+    await prepareStateFolder(this.#folder);
+    const snapshot = await readJsonFile(this.#snapshotPath, snapshotSchema);
+    this.#generation = snapshot?.generation ?? 0;
+    this.#snapshotLength = snapshot === undefined ? 0 : JSON.stringify(snapshot).length;
+    const state = snapshot === undefined ? new StoreState() : StoreState.fromImage(snapshot.state);
+    this.#length = await this.#replay(state);
+    await this.#openFile();
+    return state;
+  }
+
+  /** Resolves when the batch is on disk. One call at a time. */
+  async append(batch: readonly Change[]): Promise<void> {
+    if (this.#file === undefined) throw new CiliumError('KvstoreUnavailable', `${this.#folder} is not open`);
+    const line = Buffer.from(formatLine(batch));
+    await this.#file.appendFile(line);
+    await this.#file.datasync();
+    this.#length += line.length;
+  }
+
+  /** True when a new generation would be worth its cost. */
+  get isCompactionDue(): boolean {
+    return this.#length > Math.max(this.#minCompactionBytes, 2 * this.#snapshotLength);
+  }
+
+  /** Begins a new generation with this state. One call at a time, none to `append` meanwhile. */
+  async compact(state: StateImage): Promise<void> {
+    const text = JSON.stringify({ format: 1, generation: this.#generation + 1, state });
+    await writeFileAtomic(this.#snapshotPath, text);
+    await this.close();
+    this.#generation++;
+    this.#snapshotLength = text.length;
+    this.#length = 0;
+    await this.#openFile();
+  }
+
+  async close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
+  }
+
+  get #snapshotPath(): string {
+    return join(this.#folder, 'snapshot.json');
+  }
+
+  get #journalName(): string {
+    return `journal-${this.#generation}.log`;
+  }
+
+  /** Opens the journal of this generation, cut to its known length, and removes those of others. */
+  async #openFile(): Promise<void> {
+    const path = join(this.#folder, this.#journalName);
+    try {
+      this.#file = await open(path, 'a', 0o600);
+      this.#tornBytes = (await this.#file.stat()).size - this.#length;
+      await this.#file.truncate(this.#length);
+      await this.#file.sync();
+      for (const name of await readdir(this.#folder)) {
+        if (/^journal-\d+\.log$/.test(name) && name !== this.#journalName) await rm(join(this.#folder, name));
+      }
+      await syncFolder(this.#folder);
+    } catch (cause) {
+      throw new CiliumError('System', `open ${path}`, { path }, cause);
+    }
+  }
+
+  /** Applies the journal to the state; returns the length of the part that is good. */
+  async #replay(state: StoreState): Promise<number> {
+    const path = join(this.#folder, this.#journalName);
+    const lines = ((await readTextFile(path)) ?? '').split('\n');
+    lines.pop(); // what stands behind the last newline was never acknowledged, even if it is all there
+    let length = 0;
+    let bad: string | undefined;
+    for (const [index, line] of lines.entries()) {
+      const batch = parseLine(line);
+      if (typeof batch === 'string') {
+        bad ??= `line ${index + 1} is damaged (${batch})`;
+        continue;
+      }
+      if (bad !== undefined) throw corruptFile(path, bad);
+      for (const change of batch) {
+        if (change.revision !== state.revision && change.revision !== state.revision + 1) {
+          throw corruptFile(path, `line ${index + 1} goes from revision ${state.revision} to ${change.revision}`);
+        }
+        state.apply(change);
+      }
+      length += Buffer.byteLength(line) + 1;
+    }
+    return length;
+  }
+}
+
+function formatLine(batch: readonly Change[]): string {
+  const json = JSON.stringify(batch);
+  return `${crc32(json).toString(16).padStart(8, '0')} ${json}\n`;
+}
+
+/** The batch, or what is wrong with the line. */
+function parseLine(line: string): Change[] | string {
+  const json = line.slice(9);
+  if (line.slice(0, 9) !== `${crc32(json).toString(16).padStart(8, '0')} `) return 'wrong checksum';
+  const result = batchSchema.safeParse(JSON.parse(json));
+  return result.success ? result.data : describeIssues(result.error.issues);
+}

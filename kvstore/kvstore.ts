@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * What the agent asks of a key-value store. Shaped after etcd, so that `embedded/` and etcd are the same to their users;
+ * `kvstore-contract.ts` is the suite that every implementation passes.
+ *
+ * Keys are paths without a leading slash; values are text. Each change of the store has a revision, a number that grows
+ * by one; all that one transaction changes has the same. Any call may throw `KvstoreUnavailable`: then it is unknown
+ * whether a change was made, and the caller repeats it in a way that bears both.
+ */
+import type { Component } from '../runtime/component.ts';
+
+export interface KvEntry {
+  readonly key: string;
+  readonly value: string;
+  /** Revision in which the key came to be; it starts anew when the key is deleted and made again. */
+  readonly createRevision: number;
+  /** Revision of the last write. */
+  readonly modRevision: number;
+  /** The lease that the key lives and dies with. */
+  readonly leaseId?: string;
+}
+
+export interface KvList {
+  /** Sorted by key, all of the same revision. */
+  readonly entries: readonly KvEntry[];
+  /** To be watched from: the list shows everything up to it. */
+  readonly revision: number;
+}
+
+export type KvCondition =
+  | { readonly key: string; readonly exists: boolean }
+  | { readonly key: string; readonly value: string }
+  | { readonly key: string; readonly modRevision: number };
+
+export type KvOperation =
+  | { readonly put: string; readonly value: string; /** Attach to this client's session. */ readonly leased?: boolean }
+  | { readonly delete: string }
+  | { readonly deletePrefix: string };
+
+export interface KvTransaction {
+  /** All must hold, otherwise nothing is done. */
+  readonly when?: readonly KvCondition[];
+  /** Done together or not at all; no key may be touched twice. */
+  readonly then: readonly KvOperation[];
+}
+
+export interface KvTransactionResult {
+  /** Whether the conditions held. */
+  readonly succeeded: boolean;
+  /** Revision after the transaction. */
+  readonly revision: number;
+  /** How many keys were deleted. */
+  readonly deleted: number;
+}
+
+/** A deletion carries no value, as in etcd: who needs it keeps a cache (see WatchedPrefix). */
+export type KvEvent =
+  | { readonly type: 'put'; readonly entry: KvEntry }
+  | { readonly type: 'delete'; readonly key: string; readonly modRevision: number };
+
+export interface WatchHandlers {
+  /** Changes in the order of their revisions. All of one revision come in one call. Must not throw. */
+  onEvents(events: readonly KvEvent[]): void;
+  /**
+   * The watch is over without having been closed. `compacted`: the store no longer has the history that was asked for.
+   * In both cases: list again, then watch from there.
+   */
+  onEnd(reason: 'compacted' | 'lost', error?: unknown): void;
+}
+
+export interface Watch {
+  /** No handler is called afterwards. May be called twice. */
+  close(): void;
+}
+
+/** A lock that is held. It is lost with its lease; then `guards` no longer hold. */
+export interface KvLock {
+  /** To be put into a transaction that must not happen after the lock is lost. */
+  readonly guards: readonly KvCondition[];
+  /** May be called twice. */
+  unlock(): Promise<void>;
+}
+
+export interface KvstoreStatus {
+  readonly healthy: boolean;
+  /** One line for `cilium status`. */
+  readonly message: string;
+}
+
+/** One client of a store. Between `start` and `stop` it has a session, the lease that its leased keys hang on. */
+export interface Kvstore extends Component {
+  get(key: string): Promise<KvEntry | undefined>;
+  list(prefix: string): Promise<KvList>;
+  /** Writes, whatever was there. Returns the revision. */
+  put(key: string, value: string, options?: { readonly leased?: boolean }): Promise<number>;
+  /** False when there was nothing to delete. */
+  delete(key: string): Promise<boolean>;
+  transact(transaction: KvTransaction): Promise<KvTransactionResult>;
+
+  /** Follows all keys below `prefix` from `fromRevision` on, that one included. */
+  watch(prefix: string, fromRevision: number, handlers: WatchHandlers): Watch;
+
+  /** Waits until nobody else holds the lock `path`; at most LOCK_TIMEOUT_MS, then `Timeout`. */
+  lock(path: string, signal?: AbortSignal): Promise<KvLock>;
+
+  /** True when the entry is attached to this client's present session. */
+  isOwn(entry: KvEntry): boolean;
+  /**
+   * The session's lease expired or was revoked: all leased keys of this client are gone, and a new session stands.
+   * Listeners write again what is theirs. Returns how to unsubscribe.
+   */
+  onSessionLost(listener: () => void): () => void;
+
+  status(): Promise<KvstoreStatus>;
+}
+
+/** How long the keys of a client that has gone stay: longer than an agent's upgrade, shorter than a lunch. */
+export const SESSION_TTL_MS = 15 * 60_000;
+/** How long a caller waits for a lock. */
+export const LOCK_TIMEOUT_MS = 60_000;
+
+/**
+ * Writes if the value differs or the key is not attached to the present session; costs one read when all is well.
+ * Returns whether it wrote.
+ */
+export async function putIfDifferent(store: Kvstore, key: string, value: string): Promise<boolean> {
+  const present = await store.get(key);
+  if (present?.value === value && store.isOwn(present)) return false;
+  await store.put(key, value, { leased: true });
+  return true;
+}

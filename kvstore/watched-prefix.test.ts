@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { ManualClock, settle } from '../runtime/fake/manual-clock.ts';
+import { silentLogger } from '../runtime/logger.ts';
+import type { KvEntry, KvList, Watch, WatchHandlers } from './kvstore.ts';
+import { WatchedPrefix } from './watched-prefix.ts';
+
+/** A store of which a test decides when it answers what. */
+class ScriptedStore {
+  entries = new Map<string, KvEntry>();
+  revision = 0;
+  failures = 0;
+  handlers: WatchHandlers | undefined;
+  readonly watchedFrom: number[] = [];
+
+  list(): Promise<KvList> {
+    if (this.failures > 0) {
+      this.failures--;
+      return Promise.reject(new Error('away'));
+    }
+    return Promise.resolve({ entries: [...this.entries.values()], revision: this.revision });
+  }
+
+  watch(_prefix: string, fromRevision: number, handlers: WatchHandlers): Watch {
+    this.watchedFrom.push(fromRevision);
+    this.handlers = handlers;
+    return {
+      close: () => {
+        this.handlers = undefined;
+      },
+    };
+  }
+
+  put(key: string, value: string): void {
+    const modRevision = ++this.revision;
+    const createRevision = this.entries.get(key)?.createRevision ?? modRevision;
+    const entry = { key, value, createRevision, modRevision };
+    this.entries.set(key, entry);
+    this.handlers?.onEvents([{ type: 'put', entry }]);
+  }
+
+  delete(key: string): void {
+    const modRevision = ++this.revision;
+    if (this.entries.delete(key)) this.handlers?.onEvents([{ type: 'delete', key, modRevision }]);
+  }
+
+  end(reason: 'compacted' | 'lost'): void {
+    const { handlers } = this;
+    this.handlers = undefined;
+    handlers?.onEnd(reason);
+  }
+}
+
+function follow(store: ScriptedStore): { prefix: WatchedPrefix; told: string[]; clock: ManualClock } {
+  const told: string[] = [];
+  const clock = new ManualClock();
+  const prefix = new WatchedPrefix({
+    store,
+    prefix: 'p/',
+    clock,
+    log: silentLogger,
+    listener: {
+      onPut: (entry, old) => told.push(`put ${entry.key} ${old?.value ?? 'new'}>${entry.value}`),
+      onDelete: (old) => told.push(`delete ${old.key} ${old.value}`),
+    },
+  });
+  return { prefix, told, clock };
+}
+
+test('start resolves after the first list, then changes are told with what was there before', async () => {
+  const store = new ScriptedStore();
+  store.put('p/a', '1');
+  const { prefix, told } = follow(store);
+  await prefix.start(new AbortController().signal);
+  assert.deepEqual(told, ['put p/a new>1']);
+  assert.deepEqual(store.watchedFrom, [2]);
+  store.put('p/a', '2');
+  store.delete('p/a');
+  store.delete('p/a');
+  assert.deepEqual(told.slice(1), ['put p/a 1>2', 'delete p/a 2']);
+  await prefix.stop();
+  assert.equal(store.handlers, undefined);
+});
+
+for (const reason of ['compacted', 'lost'] as const) {
+  test(`after a watch that ended as ${reason} the difference is told, and nothing twice`, async () => {
+    const store = new ScriptedStore();
+    for (const key of ['p/same', 'p/changed', 'p/gone']) store.put(key, '1');
+    const { prefix, told } = follow(store);
+    await prefix.start(new AbortController().signal);
+    told.length = 0;
+    store.end(reason);
+    store.put('p/changed', '2');
+    store.delete('p/gone');
+    store.put('p/new', '1');
+    await settle();
+    assert.deepEqual(told, ['delete p/gone 1', 'put p/changed 1>2', 'put p/new new>1']);
+    assert.equal(store.watchedFrom.at(-1), store.revision + 1);
+    await prefix.stop();
+  });
+}
+
+test('a list that fails is repeated with back-off; start waits for it or for its signal', async () => {
+  const store = new ScriptedStore();
+  store.failures = 2;
+  store.put('p/a', '1');
+  const { prefix, told, clock } = follow(store);
+  const started = prefix.start(new AbortController().signal);
+  await settle();
+  assert.deepEqual(told, []);
+  await clock.advance(10_000);
+  await started;
+  assert.deepEqual(told, ['put p/a new>1']);
+  await prefix.stop();
+
+  store.failures = Infinity;
+  const stop = new AbortController();
+  const other = follow(store).prefix.start(stop.signal);
+  stop.abort(new Error('enough'));
+  await assert.rejects(other, /enough/);
+});
+
+test('whatever happens, what was told adds up to what is there', async () => {
+  const step = fc.oneof(
+    fc.record({ do: fc.constant('put' as const), key: fc.nat(4), value: fc.nat(9) }),
+    fc.record({ do: fc.constant('delete' as const), key: fc.nat(4) }),
+    fc.record({ do: fc.constant('end' as const) }),
+    fc.record({ do: fc.constant('settle' as const) }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+      const store = new ScriptedStore();
+      const replica = new Map<string, string>();
+      const prefix = new WatchedPrefix({
+        store,
+        prefix: 'p/',
+        clock: new ManualClock(),
+        log: silentLogger,
+        listener: {
+          onPut: ({ key, value }) => replica.set(key, value),
+          onDelete: ({ key }) => assert.ok(replica.delete(key)),
+        },
+      });
+      await prefix.start(new AbortController().signal);
+      for (const action of steps) {
+        if (action.do === 'put') store.put(`p/${action.key}`, String(action.value));
+        else if (action.do === 'delete') store.delete(`p/${action.key}`);
+        else if (action.do === 'end') store.end('compacted');
+        else await settle();
+      }
+      await settle();
+      const expected = new Map([...store.entries].map(([key, { value }]) => [key, value]));
+      assert.deepEqual(replica, expected);
+      assert.deepEqual([...prefix.entries.keys()].sort(), [...expected.keys()].sort());
+      await prefix.stop();
+    }),
+    { numRuns: 50 },
+  );
+});

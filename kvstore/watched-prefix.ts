@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * List-then-watch: a cache of all keys below a prefix that follows the store.
+ *
+ * The first list is told as puts; then come changes as they happen. When the watch ends, by compaction or a lost
+ * connection, the prefix is listed again and the difference is told: what has gone as deletes, what is new or was written
+ * since as puts. So listeners see every key's last state, but not every state between.
+ */
+import { Controller } from '../runtime/controller.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { Component } from '../runtime/component.ts';
+import type { Logger } from '../runtime/logger.ts';
+import type { KvEntry, KvEvent, KvList, Kvstore, Watch } from './kvstore.ts';
+
+export interface PrefixListener {
+  /** `old`: what the cache held before. Must not throw. */
+  onPut(entry: KvEntry, old: KvEntry | undefined): void;
+  /** `old`: the last known entry. Must not throw. */
+  onDelete(old: KvEntry): void;
+}
+
+export interface WatchedPrefixOptions {
+  readonly store: Pick<Kvstore, 'list' | 'watch'>;
+  readonly prefix: string;
+  readonly listener: PrefixListener;
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+export class WatchedPrefix implements Component {
+  readonly name: string;
+  readonly #options: WatchedPrefixOptions;
+  readonly #entries = new Map<string, KvEntry>();
+  readonly #sync: Controller;
+  #watch: Watch | undefined;
+  #onListed: (() => void) | undefined;
+
+  constructor(options: WatchedPrefixOptions) {
+    this.#options = options;
+    this.name = `watch ${options.prefix}`;
+    const { log, clock } = options;
+    this.#sync = new Controller({ name: this.name, run: () => this.#listAndWatch(), log, ...(clock && { clock }) });
+  }
+
+  /** Resolves when the first list is complete, however often that has to be tried. */
+  async start(signal: AbortSignal): Promise<void> {
+    const listed = new Promise<void>((resolve, reject) => {
+      this.#onListed = resolve;
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    });
+    this.#sync.trigger();
+    this.#sync.start();
+    try {
+      await listed;
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    await this.#sync.stop();
+    this.#watch?.close();
+    this.#watch = undefined;
+  }
+
+  /** What the cache holds; not to be changed. */
+  get entries(): ReadonlyMap<string, KvEntry> {
+    return this.#entries;
+  }
+
+  async #listAndWatch(): Promise<void> {
+    const { store, prefix } = this.#options;
+    const list = await store.list(prefix);
+    this.#replace(list);
+    this.#watch = store.watch(prefix, list.revision + 1, {
+      onEvents: (events) => events.forEach((event) => this.#apply(event)),
+      onEnd: (reason, error) => {
+        this.#options.log.debug('Watch ended, listing again', { prefix, reason, error });
+        this.#watch = undefined;
+        this.#sync.trigger();
+      },
+    });
+    this.#onListed?.();
+  }
+
+  #replace(list: KvList): void {
+    const present = new Set(list.entries.map(({ key }) => key));
+    for (const key of [...this.#entries.keys()]) {
+      if (!present.has(key)) this.#apply({ type: 'delete', key, modRevision: list.revision });
+    }
+    for (const entry of list.entries) {
+      if (this.#entries.get(entry.key)?.modRevision !== entry.modRevision) this.#apply({ type: 'put', entry });
+    }
+  }
+
+  #apply(event: KvEvent): void {
+    const { listener } = this.#options;
+    if (event.type === 'put') {
+      const { entry } = event;
+      const old = this.#entries.get(entry.key);
+      this.#entries.set(entry.key, entry);
+      listener.onPut(entry, old);
+      return;
+    }
+    const old = this.#entries.get(event.key);
+    if (old === undefined) return;
+    this.#entries.delete(event.key);
+    listener.onDelete(old);
+  }
+}

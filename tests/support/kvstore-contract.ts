@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** What every implementation of `Kvstore` does, as tests. A backend's test file calls `testKvstore` with its own. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isCiliumError } from '../../errors/cilium-error.ts';
+import { putIfDifferent, type KvEvent, type Kvstore, type Watch } from '../../kvstore/kvstore.ts';
+
+/** One server with its data, made anew for each test. */
+export interface KvstoreBackend {
+  /** A started client. */
+  connect(): Promise<Kvstore>;
+  /** Stops the server and starts it again with its data; clients may have to be connected anew. */
+  restart(): Promise<void>;
+  /** Lets more than the time of a session pass. */
+  passSessionTtl(): Promise<void>;
+  /** Ends the session of a client on the server, as if its lease had expired. */
+  endSession(client: Kvstore): Promise<void>;
+  /** Makes the server forget all history. */
+  compact(client: Kvstore): Promise<void>;
+  /** Waits until what is under way has arrived. */
+  settle(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Recording {
+  readonly batches: string[][];
+  end: string | undefined;
+  readonly watch: Watch;
+}
+
+/** `put key=value`, `delete key`. */
+function describe(event: KvEvent): string {
+  return event.type === 'put' ? `put ${event.entry.key}=${event.entry.value}` : `delete ${event.key}`;
+}
+
+function record(client: Kvstore, prefix: string, from: number): Recording {
+  const batches: string[][] = [];
+  const recording: Recording = {
+    batches,
+    end: undefined,
+    watch: client.watch(prefix, from, {
+      onEvents: (events) => batches.push(events.map(describe)),
+      onEnd: (reason) => {
+        recording.end = reason;
+      },
+    }),
+  };
+  return recording;
+}
+
+export function testKvstore(backendName: string, open: () => Promise<KvstoreBackend>): void {
+  const check = (name: string, body: (backend: KvstoreBackend, client: Kvstore) => Promise<void>): void => {
+    test(`${backendName}: ${name}`, async () => {
+      const backend = await open();
+      try {
+        await body(backend, await backend.connect());
+      } finally {
+        await backend.close();
+      }
+    });
+  };
+
+  check('a key has the revision of its creation and of its last write', async (_backend, client) => {
+    assert.equal(await client.get('a'), undefined);
+    const created = await client.put('a', '1');
+    const written = await client.put('a', '2');
+    assert.equal(written, created + 1);
+    const expected = { key: 'a', value: '2', createRevision: created, modRevision: written };
+    assert.deepEqual(await client.get('a'), expected);
+    assert.equal(await client.delete('a'), true);
+    assert.equal(await client.delete('a'), false);
+    const again = await client.put('a', '3');
+    assert.equal((await client.get('a'))?.createRevision, again);
+  });
+
+  check('values are any text', async (_backend, client) => {
+    for (const value of ['', 'line\nbreak', '"quoted" \\', 'ünïcode 🐝', '\u0000\u001f']) {
+      await client.put('k', value);
+      assert.equal((await client.get('k'))?.value, value);
+    }
+  });
+
+  check('a list is sorted, holds exactly the prefix and tells its revision', async (_backend, client) => {
+    for (const key of ['p/b', 'p/a', 'p', 'pp', 'p/a/x', 'o', 'q']) await client.put(key, key);
+    const { entries, revision } = await client.list('p/');
+    assert.deepEqual(
+      entries.map(({ key }) => key),
+      ['p/a', 'p/a/x', 'p/b'],
+    );
+    assert.equal(revision, (await client.get('q'))?.modRevision);
+    assert.deepEqual((await client.list('none/')).entries, []);
+  });
+
+  check('a transaction does all or nothing, in one revision', async (_backend, client) => {
+    const before = await client.put('a', '1');
+    const refused = await client.transact({
+      when: [
+        { key: 'a', value: '1' },
+        { key: 'b', exists: true },
+      ],
+      then: [{ put: 'a', value: '2' }, { delete: 'a/1' }],
+    });
+    assert.deepEqual(refused, { succeeded: false, revision: before, deleted: 0 });
+    await client.put('d/1', 'x');
+    await client.put('d/2', 'x');
+    const done = await client.transact({
+      when: [
+        { key: 'a', value: '1' },
+        { key: 'a', modRevision: before },
+        { key: 'a', exists: true },
+        { key: 'b', exists: false },
+      ],
+      then: [{ put: 'b', value: '2' }, { put: 'c', value: '3' }, { delete: 'a' }, { deletePrefix: 'd/' }],
+    });
+    assert.deepEqual(done, { succeeded: true, revision: before + 3, deleted: 3 });
+    const { entries } = await client.list('');
+    assert.deepEqual(
+      entries.map(({ key, modRevision }) => [key, modRevision]),
+      [
+        ['b', done.revision],
+        ['c', done.revision],
+      ],
+    );
+  });
+
+  for (const [name, condition] of [
+    ['absence', { key: 'a', exists: false }],
+    ['presence', { key: 'absent', exists: true }],
+    ['another value', { key: 'a', value: '2' }],
+    ['a value of an absent key', { key: 'absent', value: '' }],
+    ['another revision', { key: 'a', modRevision: 1_000_000 }],
+  ] as const) {
+    check(`a condition on ${name} that does not hold stops the transaction`, async (_backend, client) => {
+      await client.put('a', '1');
+      assert.equal((await client.transact({ when: [condition], then: [{ put: 'a', value: 'x' }] })).succeeded, false);
+      assert.equal((await client.get('a'))?.value, '1');
+    });
+  }
+
+  check('a transaction that touches a key twice is refused', async (_backend, client) => {
+    const twice = client.transact({
+      then: [
+        { put: 'a', value: '1' },
+        { put: 'a', value: '2' },
+      ],
+    });
+    await assert.rejects(twice, (error) => isCiliumError(error, 'InvalidArgument'));
+    assert.equal(await client.get('a'), undefined);
+  });
+
+  check('of many that create the same key at once exactly one wins', async (backend, client) => {
+    const clients = [client, await backend.connect(), await backend.connect()];
+    const results = await Promise.all(
+      Array.from({ length: 30 }, (_, i) =>
+        clients[i % 3]!.transact({
+          when: [{ key: 'one', exists: false }],
+          then: [{ put: 'one', value: String(i) }],
+        }),
+      ),
+    );
+    const winner = results.findIndex(({ succeeded }) => succeeded);
+    assert.equal(results.filter(({ succeeded }) => succeeded).length, 1);
+    assert.equal((await client.get('one'))?.value, String(winner));
+  });
+
+  check(
+    'a watch tells every change after a list once, in order, those of one revision together',
+    async (backend, client) => {
+      await client.put('w/old', '0');
+      const { revision } = await client.list('w/');
+      const recording = record(client, 'w/', revision + 1);
+      await client.put('w/a', '1');
+      await client.put('other', 'x');
+      await client.transact({
+        then: [
+          { put: 'w/a', value: '2' },
+          { put: 'w/b', value: '1' },
+          { put: 'other', value: 'y' },
+          { delete: 'w/old' },
+        ],
+      });
+      await client.delete('w/b');
+      await backend.settle();
+      assert.deepEqual(recording.batches[0], ['put w/a=1']);
+      assert.deepEqual(recording.batches[1]?.toSorted(), ['delete w/old', 'put w/a=2', 'put w/b=1']);
+      assert.deepEqual(recording.batches.slice(2), [['delete w/b']]);
+      recording.watch.close();
+      await client.put('w/a', '3');
+      await backend.settle();
+      assert.equal(recording.batches.length, 3);
+      assert.equal(recording.end, undefined);
+    },
+  );
+
+  check('a watch from the past tells what was missed, then goes on', async (backend, client) => {
+    const first = await client.put('w/a', '1');
+    await client.put('w/a', '2');
+    const recording = record(client, 'w/', first);
+    await client.put('w/a', '3');
+    await backend.settle();
+    assert.deepEqual(recording.batches.flat(), ['put w/a=1', 'put w/a=2', 'put w/a=3']);
+    recording.watch.close();
+  });
+
+  check('a watch from a revision that is no longer kept ends as compacted', async (backend, client) => {
+    const first = await client.put('w/a', '1');
+    await client.put('w/a', '2');
+    await backend.compact(client);
+    const recording = record(client, 'w/', first);
+    await backend.settle();
+    assert.deepEqual([recording.batches, recording.end], [[], 'compacted']);
+  });
+
+  check('data outlives the server, and a watch tells that it is lost', async (backend, client) => {
+    const revision = await client.put('a', '1');
+    await client.put('leased', '1', { leased: true });
+    const recording = record(client, '', revision + 1);
+    await backend.settle();
+    await backend.restart();
+    await backend.settle();
+    assert.equal(recording.end, 'lost');
+    const again = await backend.connect();
+    assert.deepEqual(
+      (await again.list('')).entries.map(({ key }) => key),
+      ['a', 'leased'],
+    );
+    assert.ok((await again.put('b', '1')) > revision + 1);
+  });
+
+  check('leased keys outlive their client for the time of a session, then they go', async (backend, client) => {
+    const other = await backend.connect();
+    await client.put('s/plain', '1');
+    await client.put('s/leased', '1', { leased: true });
+    const entry = await other.get('s/leased');
+    assert.deepEqual([client.isOwn(entry!), other.isOwn(entry!)], [true, false]);
+    const recording = record(other, 's/', entry!.modRevision + 1);
+    await backend.passSessionTtl();
+    assert.ok(await other.get('s/leased'), 'a client that is there keeps its keys');
+    await client.stop();
+    assert.ok(await other.get('s/leased'));
+    await backend.passSessionTtl();
+    assert.deepEqual(recording.batches, [['delete s/leased']]);
+    assert.ok(await other.get('s/plain'));
+  });
+
+  check('a key written by another client belongs to it', async (backend, client) => {
+    const other = await backend.connect();
+    await client.put('k', '1', { leased: true });
+    assert.equal(await putIfDifferent(client, 'k', '1'), false);
+    assert.equal(await putIfDifferent(other, 'k', '1'), true);
+    await client.stop();
+    await backend.passSessionTtl();
+    assert.ok(await other.get('k'));
+    await other.put('k', '1');
+    assert.equal((await other.get('k'))?.leaseId, undefined);
+  });
+
+  check('a lost session takes its keys, tells its client, and is replaced', async (backend, client) => {
+    let lost = 0;
+    const unsubscribe = client.onSessionLost(() => lost++);
+    await client.put('k', '1', { leased: true });
+    await backend.endSession(client);
+    await backend.settle();
+    assert.equal(lost, 1);
+    assert.equal(await client.get('k'), undefined);
+    await client.put('k', '2', { leased: true });
+    assert.equal(client.isOwn((await client.get('k'))!), true);
+    unsubscribe();
+    await backend.endSession(client);
+    await backend.settle();
+    assert.equal(lost, 1);
+  });
+
+  check('a lock is held by one client at a time', async (backend, client) => {
+    const clients = [client, await backend.connect()];
+    let holders = 0;
+    let turns = 0;
+    await Promise.all(
+      Array.from({ length: 10 }, async (_, i) => {
+        const lock = await clients[i % 2]!.lock('locks/a');
+        assert.equal(++holders, 1);
+        await client.get('anything');
+        turns++;
+        holders--;
+        await lock.unlock();
+        await lock.unlock();
+      }),
+    );
+    assert.equal(turns, 10);
+  });
+
+  check(
+    'waiting for a lock ends with the signal, and a client that stops gives its locks back',
+    async (backend, client) => {
+      const other = await backend.connect();
+      const lock = await client.lock('locks/a');
+      await (await other.lock('locks/b')).unlock();
+      const stop = new AbortController();
+      const waiting = other.lock('locks/a', stop.signal);
+      stop.abort(new Error('enough'));
+      await assert.rejects(waiting, /enough/);
+      const next = other.lock('locks/a');
+      await client.stop();
+      await (await next).unlock();
+      await lock.unlock();
+    },
+  );
+
+  check('the guards of a lock that is held hold', async (_backend, client) => {
+    const lock = await client.lock('locks/a');
+    const result = await client.transact({ when: lock.guards, then: [{ put: 'a', value: '1' }] });
+    assert.equal(result.succeeded, true);
+    await lock.unlock();
+  });
+
+  check('the status tells whether the store answers', async (backend, client) => {
+    const status = await client.status();
+    assert.equal(status.healthy, true);
+    assert.match(status.message, /^\w+: /);
+    await backend.close();
+    assert.equal((await client.status()).healthy, false);
+  });
+}
