@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The addresses of a lab. Labs don't see each other, so all of them use the same. */
+
+export const MAX_NODES = 9;
+
+/** An interface's address in both families, with the length of the network on the wire. */
+export interface Addresses {
+  ipv4: string;
+  ipv6: string;
+}
+
+export const WIRE_LENGTH = { ipv4: 24, ipv6: 64 } as const;
+
+export function nodeAddresses(number: number): Addresses {
+  return { ipv4: `192.168.251.${number}`, ipv6: `fd00:251::${number}` };
+}
+
+/** `outside` on the wire: the nodes' default gateway. */
+export const OUTSIDE: Addresses = { ipv4: '192.168.251.254', ipv6: 'fd00:251::fe' };
+/** Addresses of `outside` that nodes reach only through their default route: the world beyond the wire. */
+export const WORLD: Addresses = { ipv4: '198.51.100.1', ipv6: '2001:db8:251::1' };
+
+/** Ranges from which the agent of a node gives addresses to containers. */
+export function containerRanges(number: number): Addresses {
+  return { ipv4: `10.${15 + number}.0.0/16`, ipv6: `fd15:${number}::/48` };
+}
