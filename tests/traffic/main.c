@@ -53,18 +53,24 @@ static void pin_to_cpu(int cpu)
 }
 
 /* Signals interrupt system calls, so that a blocked loop sees `stopping`. */
-static void catch_signals(double duration_s)
+static void catch_signals(void)
 {
 	struct sigaction action = { .sa_handler = on_signal };
-	struct itimerval timer = { .it_value = { .tv_sec = (time_t)duration_s,
-						 .tv_usec = (suseconds_t)((duration_s - (time_t)duration_s) * 1e6) } };
 
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGALRM, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	if (duration_s > 0)
-		setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+uint64_t start_clock(const struct options *o)
+{
+	time_t seconds = (time_t)o->duration_s;
+	struct itimerval timer = { .it_value = { .tv_sec = seconds,
+						 .tv_usec = (suseconds_t)((o->duration_s - (double)seconds) * 1e6) } };
+
+	setitimer(ITIMER_REAL, &timer, NULL);
+	return now_ns();
 }
 
 int main(int argc, char **argv)
@@ -97,7 +103,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[optind], commands[i].name) != 0)
 			continue;
-		catch_signals(o.duration_s);
+		catch_signals();
 		commands[i].run(&o);
 		return 0;
 	}

@@ -93,7 +93,7 @@ static void send_datagram(struct probes *p)
 void run_probe(const struct options *o)
 {
 	struct probes p = { .tcp = parse_address(o->addr, o->port), .udp = parse_address(o->addr, o->udp_port) };
-	uint64_t rate = o->rate ? o->rate : DEFAULT_RATE, begin = now_ns(), end = begin, calls = 0;
+	uint64_t rate = o->rate ? o->rate : DEFAULT_RATE, begin = start_clock(o), end = begin, calls = 0;
 
 	for (int i = 0; i < SYN_SLOTS; i++)
 		p.syn_fds[i] = -1;

@@ -118,6 +118,7 @@ void run_server(const struct options *o)
 	if (bind(listener, (struct sockaddr *)&a.storage, a.length) < 0 || listen(listener, BACKLOG) < 0)
 		die("listen");
 	setpgid(0, 0);
+	start_clock(o);
 	ready();
 	while (!stopping) {
 		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);

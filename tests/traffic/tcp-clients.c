@@ -26,7 +26,7 @@ void run_rr(const struct options *o)
 {
 	struct histogram *latency = histogram_new();
 	int fd = must_connect(o, MODE_PING_PONG);
-	uint64_t count = 0, begin = now_ns(), before = begin;
+	uint64_t count = 0, begin = start_clock(o), before = begin;
 	char byte = 'x';
 
 	while (!stopping) {
@@ -63,7 +63,7 @@ void run_crr(const struct options *o)
 {
 	struct address to = parse_address(o->addr, o->port);
 	struct histogram *latency = histogram_new();
-	uint64_t count = 0, failed = 0, slow = 0, slowest = 0, begin = now_ns(), end = begin, taken;
+	uint64_t count = 0, failed = 0, slow = 0, slowest = 0, begin = start_clock(o), end = begin, taken;
 	int last_errno = 0;
 
 	while (!stopping) {
@@ -96,7 +96,7 @@ void run_stream(const struct options *o)
 	static const char buffer[1 << 17];
 	struct sink_report server;
 	int fd = must_connect(o, MODE_SINK);
-	uint64_t begin = now_ns(), cpu = process_cpu_ns(), busy = machine_busy_ns(), elapsed;
+	uint64_t begin = start_clock(o), cpu = process_cpu_ns(), busy = machine_busy_ns(), elapsed;
 
 	while (!stopping)
 		if (write(fd, buffer, sizeof(buffer)) < 0 && !stopping)
@@ -174,7 +174,7 @@ void run_tcp_stream(const struct options *o)
 {
 	struct echoed e = { .fd = must_connect(o, MODE_ECHO) };
 	uint32_t rate = o->rate ? o->rate : 1000;
-	uint64_t records = 0, begin = now_ns(), deadline;
+	uint64_t records = 0, begin = start_clock(o), deadline;
 	bool ok = true;
 
 	while (!stopping && ok) {

@@ -42,6 +42,8 @@ struct sink_report {
 extern volatile sig_atomic_t stopping;
 
 uint64_t now_ns(void);
+/* Begins the --duration of the run; gives the time. Called once, when a connection that is needed stands. */
+uint64_t start_clock(const struct options *o);
 uint64_t process_cpu_ns(void);
 /* Busy time of all CPUs of the machine, softirq included; resolution 10 ms. */
 uint64_t machine_busy_ns(void);

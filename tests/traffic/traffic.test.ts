@@ -3,9 +3,9 @@
 /** The counters that other tests rely on are themselves tested: on a wire that works, and on one that is cut. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { after, before, test } from 'node:test';
+import { after, before, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Traffic } from './traffic.ts';
+import { Traffic, type Place, type TrafficCommand, type TrafficOptions } from './traffic.ts';
 
 const root = process.getuid?.() === 0;
 const skip = root ? false : 'needs root for network namespaces';
@@ -13,6 +13,13 @@ const [A, B] = [`traffic-a-${process.pid}`, `traffic-b-${process.pid}`];
 const client = { netns: A };
 const server = { netns: B };
 const SERVER_ADDRESSES = ['10.99.0.2', 'fd99::2'];
+
+/** Starts a sub-command that ends with the test at the latest. */
+async function start<C extends TrafficCommand>(t: TestContext, place: Place, command: C, options?: TrafficOptions) {
+  const traffic = await Traffic.start(place, command, options);
+  t.after(() => traffic.stop().catch(() => undefined));
+  return traffic;
+}
 
 function ip(...words: string[]): void {
   execFileSync('ip', words);
@@ -27,11 +34,11 @@ before(() => {
     [A, 1],
     [B, 2],
   ] as const) {
-    ip('-n', name, 'addr', 'add', `10.99.0.${host}/24`, 'dev', 'wire');
-    ip('-n', name, 'addr', 'add', `fd99::${host}/64`, 'dev', 'wire', 'nodad');
     ip('netns', 'exec', name, 'sysctl', '-qw', 'net.ipv6.conf.wire.keep_addr_on_down=1');
     ip('-n', name, 'link', 'set', 'lo', 'up');
     ip('-n', name, 'link', 'set', 'wire', 'up');
+    ip('-n', name, 'addr', 'add', `10.99.0.${host}/24`, 'dev', 'wire');
+    ip('-n', name, 'addr', 'add', `fd99::${host}/64`, 'dev', 'wire', 'nodad');
   }
 });
 
@@ -41,8 +48,8 @@ after(() => {
   ip('netns', 'del', B);
 });
 
-test('privileged: TCP clients report rates and no failure on a wire that works', { skip }, async () => {
-  const listening = await Traffic.start(server, 'server');
+test('privileged: TCP clients report rates and no failure on a wire that works', { skip }, async (t) => {
+  const listening = await start(t, server, 'server');
   for (const addr of SERVER_ADDRESSES) {
     const rr = await Traffic.run(client, 'rr', { addr, duration: 0.2 });
     assert.ok(rr.count > 0 && rr.p50Ns > 0 && rr.p50Ns <= rr.p99Ns, addr);
@@ -60,8 +67,8 @@ test('privileged: TCP clients report rates and no failure on a wire that works',
   assert.equal(broken, 0);
 });
 
-test('privileged: every datagram of a wire that works is counted once', { skip }, async () => {
-  const receiver = await Traffic.start(server, 'udp-recv', { port: 7002 });
+test('privileged: every datagram of a wire that works is counted once', { skip }, async (t) => {
+  const receiver = await start(t, server, 'udp-recv', { port: 7002 });
   const sent = await Traffic.run(client, 'udp-send', { addr: 'fd99::2', port: 7002, rate: 5000, duration: 0.3 });
   const received = await receiver.stop();
   assert.ok(sent.sent > 0);
@@ -69,12 +76,12 @@ test('privileged: every datagram of a wire that works is counted once', { skip }
   assert.deepEqual([received.missing, received.duplicates, received.reordered, received.gaps], [0, 0, 0, 0]);
 });
 
-test('privileged: a cut wire is noticed by the datagram counter, the stream and the connector', { skip }, async () => {
-  const listening = await Traffic.start(server, 'server');
-  const receiver = await Traffic.start(server, 'udp-recv', { port: 7002 });
-  const sender = await Traffic.start(client, 'udp-send', { addr: '10.99.0.2', port: 7002, rate: 2000 });
-  const stream = await Traffic.start(client, 'tcp-stream', { addr: '10.99.0.2', stallMs: 100 });
-  const connector = await Traffic.start(client, 'crr', { addr: '10.99.0.2', rate: 200, stallMs: 100 });
+test('privileged: a cut wire is noticed by the datagram counter, the stream and the connector', { skip }, async (t) => {
+  const listening = await start(t, server, 'server');
+  const receiver = await start(t, server, 'udp-recv', { port: 7002 });
+  const sender = await start(t, client, 'udp-send', { addr: '10.99.0.2', port: 7002, rate: 2000 });
+  const stream = await start(t, client, 'tcp-stream', { addr: '10.99.0.2', stallMs: 100 });
+  const connector = await start(t, client, 'crr', { addr: '10.99.0.2', rate: 200, stallMs: 100 });
   await delay(300);
   ip('-n', B, 'link', 'set', 'wire', 'down');
   await delay(300);
@@ -91,8 +98,8 @@ test('privileged: a cut wire is noticed by the datagram counter, the stream and 
   assert.ok(slow.slow + slow.failed >= 1, JSON.stringify(slow));
 });
 
-test('privileged: the prober sees packets that get through, and none when they are dropped', { skip }, async () => {
-  const listening = await Traffic.start(server, 'server', { port: 7003 });
+test('privileged: the prober sees packets that get through, and none when they are dropped', { skip }, async (t) => {
+  const listening = await start(t, server, 'server', { port: 7003 });
   const open = await Traffic.run(client, 'probe', { addr: '10.99.0.2', port: 7003, udpPort: 7004, duration: 0.5 });
   const { accepted } = await listening.stop();
   assert.ok(open.connected > 0 && accepted > 0, JSON.stringify({ open, accepted }));

@@ -154,13 +154,13 @@ export class Traffic<C extends TrafficCommand> {
   }
 
   async #collect(): Promise<TrafficResults[C]> {
-    let last: unknown;
+    let last = '';
     let complaint = '';
     this.#child.stderr.setEncoding('utf8').on('data', (text: string) => {
       complaint += text;
     });
     createInterface(this.#child.stdout).on('line', (line) => {
-      last = JSON.parse(line);
+      last = line;
       this.#ready.resolve(undefined);
     });
     const [code, signal] = (await once(this.#child, 'close')) as [number | null, string | null];
@@ -170,6 +170,6 @@ export class Traffic<C extends TrafficCommand> {
       this.#ready.reject(error);
       throw error;
     }
-    return last as TrafficResults[C];
+    return JSON.parse(last) as TrafficResults[C];
   }
 }

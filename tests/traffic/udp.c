@@ -28,7 +28,7 @@ void run_udp_send(const struct options *o)
 
 	if (fd < 0 || !payload || connect(fd, (struct sockaddr *)&to.storage, to.length) < 0)
 		die("udp-send");
-	begin = end = now_ns();
+	begin = end = start_clock(o);
 	for (uint64_t tick = begin; !stopping; tick += TICK_NS) {
 		uint64_t due;
 
@@ -139,6 +139,7 @@ void run_udp_recv(const struct options *o)
 
 	if (!s)
 		die("calloc");
+	start_clock(o);
 	ready();
 	while (!stopping)
 		receive_batch(fd, s);
