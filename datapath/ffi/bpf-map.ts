@@ -7,7 +7,7 @@
  * look-up and delete return false, a full map throws `MapFull`.
  */
 import { CiliumError } from '../../errors/cilium-error.ts';
-import { errnoName, isErrno, SyscallError } from './errno.ts';
+import { isErrno, SyscallError } from './errno.ts';
 import { Handle } from './handle.ts';
 import * as libbpf from './libbpf.ts';
 import { closeFd } from './libc.ts';
@@ -24,6 +24,9 @@ export const MAP_TYPE = {
   hashOfMaps: 13,
   ringbuf: 27,
 } as const;
+
+/** The types whose entries the kernel hands out many at a time and with values of one CPU. */
+const BATCHED_TYPES: ReadonlySet<number> = new Set([MAP_TYPE.hash, MAP_TYPE.lruHash, MAP_TYPE.lpmTrie]);
 
 export const BPF_F_NO_PREALLOC = 1;
 
@@ -58,8 +61,17 @@ export interface MapSpec {
   readonly flags: number;
 }
 
-/** Called with views into a buffer that the next entry overwrites; returning false ends the walk. */
-export type EntryVisitor = (key: Uint8Array, value: Uint8Array) => boolean | undefined;
+export interface MapEntry {
+  readonly key: Buffer;
+  readonly value: Buffer;
+}
+
+/** `count` entries laid end to end, at the front of buffers that the next step overwrites. */
+export interface MapBatch {
+  readonly keys: Buffer;
+  readonly values: Buffer;
+  readonly count: number;
+}
 
 const batchOptions = Buffer.alloc(BATCH_OPTS_BYTES);
 batchOptions.writeUInt32LE(BATCH_OPTS_BYTES);
@@ -195,34 +207,36 @@ export class BpfMap extends Handle {
   }
 
   /**
-   * Visits the entries. A map that changes meanwhile may show an entry twice or not at all; the walk always ends.
-   *
-   * Look-ups in batches of 1,024 where the kernel offers them, else key by key.
+   * The entries, as views that the next step overwrites. A map that changes meanwhile may show an entry twice or not at
+   * all; the walk always ends. Look-ups go in batches of 1,024 where the kernel has them, else key by key.
    */
-  forEach(visit: EntryVisitor): void {
-    if (isPerCpu(this.info.type) || this.info.type === MAP_TYPE.arrayOfMaps || !this.#forEachBatch(visit)) {
-      this.#forEachKey(visit);
+  *entries(): Generator<MapEntry, void> {
+    const { keySize } = this.info;
+    const { valueBytes } = this;
+    for (const { keys, values, count } of this.batches()) {
+      for (let i = 0; i < count; i++) {
+        const key = keys.subarray(i * keySize, (i + 1) * keySize);
+        yield { key, value: values.subarray(i * valueBytes, (i + 1) * valueBytes) };
+      }
     }
   }
 
-  protected release(): void {
-    closeFd(this.#fd);
-  }
-
-  /** False when the kernel has no batches for this type of map. */
-  #forEachBatch(visit: EntryVisitor): boolean {
+  /** The entries in pieces: a place to pause the walk of a large map. */
+  *batches(): Generator<MapBatch, void> {
     const { keySize, valueSize, type, maxEntries } = this.info;
+    if (!BATCHED_TYPES.has(type)) {
+      yield* this.#singles();
+      return;
+    }
     let size = Math.min(BATCH_ENTRIES, maxEntries);
-    // Hash maps resume at a bucket number, tries and arrays at a key.
-    const isHash = type === MAP_TYPE.hash || type === MAP_TYPE.lruHash;
-    const position = Buffer.alloc(isHash ? 4 : keySize);
+    // Hash maps resume at a bucket's number, tries at a key.
+    const position = Buffer.alloc(type === MAP_TYPE.lpmTrie ? keySize : 4);
     let keys = Buffer.alloc(size * keySize);
     let values = Buffer.alloc(size * valueSize);
     for (let first = true, result = 0; result === 0;) {
       const count = uint32(size);
       const resume = first ? null : position;
       result = libbpf.mapLookupBatch(this.fd, resume, position, keys, values, count, batchOptions);
-      if (first && result < 0 && errnoName(-result) === 'ENOTSUPP') return false;
       if (result === ENOSPC) {
         // One bucket of the hash holds more than the whole buffer.
         size *= 2;
@@ -232,25 +246,24 @@ export class BpfMap extends Handle {
         continue;
       }
       if (result !== ENOENT) libbpf.check(result, `read ${this.name}`);
-      const found = count.readUInt32LE();
-      for (let i = 0; i < found; i++) {
-        const key = keys.subarray(i * keySize, (i + 1) * keySize);
-        if (visit(key, values.subarray(i * valueSize, (i + 1) * valueSize)) === false) return true;
-      }
+      yield { keys, values, count: count.readUInt32LE() };
       first = false;
     }
-    return true;
   }
 
-  #forEachKey(visit: EntryVisitor): void {
-    let key = Buffer.alloc(this.info.keySize);
+  protected release(): void {
+    closeFd(this.#fd);
+  }
+
+  *#singles(): Generator<MapBatch, void> {
+    let keys = Buffer.alloc(this.info.keySize);
     let next = Buffer.alloc(this.info.keySize);
-    const value = Buffer.alloc(this.valueBytes);
-    let result = libbpf.mapNextKey(this.fd, null, key);
+    const values = Buffer.alloc(this.valueBytes);
+    let result = libbpf.mapNextKey(this.fd, null, keys);
     for (let seen = 0; result === 0 && seen <= this.info.maxEntries; seen++) {
-      result = libbpf.mapNextKey(this.fd, key, next);
-      if (this.lookup(key, value) && visit(key, value) === false) return;
-      [key, next] = [next, key];
+      result = libbpf.mapNextKey(this.fd, keys, next);
+      if (this.lookup(keys, values)) yield { keys, values, count: 1 };
+      [keys, next] = [next, keys];
     }
     if (result !== ENOENT) libbpf.check(result, `read ${this.name}`);
   }
