@@ -7,6 +7,7 @@ import { policyDelete, policyImport, policyImportQuery } from '../../api/models.
 import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted } from '../../api/models.ts';
 import { PATHS } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
+import { normalizeChange } from './config-change.ts';
 import { findEndpoint } from './endpoint-reference.ts';
 import { parseRequest } from './errors.ts';
 import { MonitorStream } from './monitor-stream.ts';
@@ -29,7 +30,10 @@ export function apiRouter(services: AgentServices): Router {
   );
   router.patch(
     PATHS.config,
-    answer((request) => services.changeConfig(bodyOf(request, daemonConfigurationSpec))),
+    answer((request) => {
+      const { options } = services.config().status.realized;
+      return services.changeConfig(normalizeChange(bodyOf(request, daemonConfigurationSpec), options));
+    }),
   );
   addEndpointRoutes(router, services);
   addIdentityRoutes(router, services);

@@ -148,21 +148,17 @@ test('identities are found by number and by exactly their labels', async (t) => 
   await assert.rejects(client.identity('nine'), failsWith('InvalidArgument', /"nine" is not an identity/));
 });
 
-const rule = { endpointSelector: {}, labels: [{ key: 'name', value: 'a', source: 'unspec' }] };
+const bare = { endpointSelector: {}, ingress: [{}] };
+const rule = { ...bare, labels: [{ key: 'name', value: 'a', source: 'unspec' }] };
 
 test('rules are imported as an array and as a text, and read back', async (t) => {
   const { client, socketPath } = await setUp(t);
   assert.equal((await client.importPolicy([rule])).revision, 2);
-  const { status } = await raw(
-    socketPath,
-    'PUT',
-    '/v1/policy',
-    JSON.stringify(JSON.stringify([{ endpointSelector: {} }])),
-  );
+  const { status } = await raw(socketPath, 'PUT', '/v1/policy', JSON.stringify(JSON.stringify([bare])));
   assert.equal(status, 200);
   const all = await client.policy();
   assert.equal(all.revision, 3);
-  assert.deepEqual(JSON.parse(all.policy), [rule, { endpointSelector: {} }]);
+  assert.deepEqual(JSON.parse(all.policy), [rule, bare]);
   assert.deepEqual(JSON.parse((await client.policy(['unspec:name=a'])).policy), [rule]);
 });
 
@@ -199,26 +195,33 @@ for (const [body, text] of [
 
 test('rules are deleted by labels, and labels that no rule carries are an error', async (t) => {
   const { client } = await setUp(t);
-  await client.importPolicy([rule, { endpointSelector: {} }]);
+  await client.importPolicy([rule, bare]);
   await assert.rejects(client.deletePolicy(['unspec:name=b']), failsWith('NotFound', /no rule carries all/));
   const left = await client.deletePolicy(['unspec:name=a']);
-  assert.deepEqual(
-    { deleted: left.deleted, rules: JSON.parse(left.policy) },
-    { deleted: 1, rules: [{ endpointSelector: {} }] },
-  );
+  assert.deepEqual({ deleted: left.deleted, rules: JSON.parse(left.policy) }, { deleted: 1, rules: [bare] });
   assert.equal((await client.deletePolicy([])).deleted, 1);
 });
 
-test('configuration is read and changed, and a refusal of the agent comes back with its code', async (t) => {
+test('configuration is read and changed; names and switches may be spelled as people do', async (t) => {
   const { client } = await setUp(t);
-  await client.changeConfig({ options: { Debug: 'Enabled' }, 'policy-enforcement': 'always' });
+  await client.changeConfig({ options: { debug: 'on' }, 'policy-enforcement': 'always' });
   const { realized } = (await client.config()).status;
   assert.deepEqual([realized.options.Debug, realized['policy-enforcement']], ['Enabled', 'always']);
-  await assert.rejects(
-    client.changeConfig({ options: { Bug: 'On' } }),
-    failsWith('InvalidArgument', /unknown option Bug/),
-  );
 });
+
+const badChanges: [options: Record<string, string>, message: RegExp][] = [
+  [{ Bug: 'on' }, /unknown option "Bug" \(there are: Debug, MonitorAggregationLevel\)/],
+  [{ Debug: 'perhaps' }, /option Debug is a switch: "perhaps" is neither true nor false/],
+  [{ Debug: 'on', MonitorAggregationLevel: 'Sometimes' }, /cannot be "Sometimes"/],
+];
+for (const [options, message] of badChanges) {
+  test(`the change ${JSON.stringify(options)} is refused and nothing is changed`, async (t) => {
+    const { client } = await setUp(t);
+    const before = await client.config();
+    await assert.rejects(client.changeConfig({ options }), failsWith('InvalidArgument', message));
+    assert.deepEqual(await client.config(), before);
+  });
+}
 
 test('an unknown map and an unknown path are answered with 404 and JSON', async (t) => {
   const { client, socketPath } = await setUp(t);

@@ -50,7 +50,10 @@ export interface AgentServices {
   version(): VersionInfo;
 
   config(): DaemonConfiguration;
-  /** Changes options; names and values that do not exist are refused and then nothing is changed. */
+  /**
+   * Changes options; a value that does not exist is refused and then nothing is changed. The names are among
+   * `status.realized.options`, and where the present value is Enabled or Disabled, so is the new one.
+   */
   changeConfig(change: DaemonConfigurationSpec): Promise<void>;
 
   endpoints(): readonly Endpoint[];
@@ -60,7 +63,7 @@ export interface AgentServices {
   /** All identities known here, the reserved ones included. */
   identities(): readonly Identity[];
 
-  /** The rules that carry all these labels; no labels: all rules. */
+  /** The rules that carry all these labels (a label of source `any` stands for any source); no labels: all rules. */
   policy(labels: readonly string[]): PolicyView;
   /** Checks and adds rules, remembers them durably and answers the new revision; refuses them as a whole or not at all. */
   importPolicy(rules: readonly unknown[], options: PolicyImportOptions): Promise<number>;

@@ -12,6 +12,8 @@ import type {
   VersionInfo,
 } from '../../../api/models.ts';
 import { CiliumError } from '../../../errors/cilium-error.ts';
+import { parseLabel, selectsLabel } from '../../../identity/label.ts';
+import { parseRules } from '../../../policy/parse/rule.ts';
 import type { AgentServices, MonitorListener, PolicyImportOptions, PolicyView } from '../services.ts';
 
 export class FakeServices implements AgentServices {
@@ -25,6 +27,8 @@ export class FakeServices implements AgentServices {
   mapList: BpfMap[] = [];
   rules: unknown[] = [];
   revision = 1;
+  /** Whether the endpoints enforce what is imported. */
+  realizes = true;
   configuration: DaemonConfiguration = fakeConfiguration();
 
   status(): StatusResponse | Promise<StatusResponse> {
@@ -41,10 +45,8 @@ export class FakeServices implements AgentServices {
 
   changeConfig(change: DaemonConfigurationSpec): Promise<void> {
     const { realized } = this.configuration.status;
-    for (const name of Object.keys(change.options ?? {})) {
-      if (!(name in realized.options)) {
-        return Promise.reject(new CiliumError('InvalidArgument', `unknown option ${name}`));
-      }
+    if (change.options?.MonitorAggregationLevel === 'Sometimes') {
+      return Promise.reject(new CiliumError('InvalidArgument', 'MonitorAggregationLevel cannot be "Sometimes"'));
     }
     Object.assign(realized.options, change.options);
     realized['policy-enforcement'] = change['policy-enforcement'] ?? realized['policy-enforcement'];
@@ -76,11 +78,16 @@ export class FakeServices implements AgentServices {
   }
 
   importPolicy(rules: readonly unknown[], options: PolicyImportOptions): Promise<number> {
-    this.imports.push({ rules, options });
-    this.rules.push(...rules);
-    this.revision += 1;
-    for (const { status } of this.endpointList) status.policy.realized['policy-revision'] = this.revision;
-    return Promise.resolve(this.revision);
+    return Promise.resolve().then(() => {
+      parseRules(rules);
+      this.imports.push({ rules, options });
+      this.rules.push(...rules);
+      this.revision += 1;
+      for (const { status } of this.realizes ? this.endpointList : []) {
+        status.policy.realized['policy-revision'] = this.revision;
+      }
+      return this.revision;
+    });
   }
 
   deletePolicy(labels: readonly string[]): Promise<number> {
@@ -156,8 +163,6 @@ function fakeConfiguration(): DaemonConfiguration {
 
 function carries(rule: unknown, labels: readonly string[]): boolean {
   const own = (rule as { labels?: { source?: string; key: string; value?: string }[] }).labels ?? [];
-  const texts = own.map(
-    ({ source, key, value }) => `${source ?? 'unspec'}:${key}${value === undefined ? '' : `=${value}`}`,
-  );
-  return labels.every((label) => texts.includes(label));
+  const full = own.map(({ source, key, value }) => ({ source: source ?? 'unspec', key, value: value ?? '' }));
+  return labels.every((label) => full.some((candidate) => selectsLabel(parseLabel(label), candidate)));
 }
