@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Rules taken apart into filters: one direction, one set of peers, a list of ports, one verdict. */
+import type { EndpointSelector } from '../identity/selector.ts';
+import {
+  IP_PROTOCOL,
+  L4_ANY,
+  l4Key,
+  l4Protocol,
+  l4Range,
+  PRECEDENCE_ALLOW,
+  PRECEDENCE_DENY,
+  type L4Key,
+} from './map-entry.ts';
+import { peerSelectors, type PeerContext } from './peer-selectors.ts';
+import {
+  directionOf,
+  isDeny,
+  SECTIONS,
+  type Entry,
+  type PortRule,
+  type PortSpec,
+  type Protocol,
+  type Rule,
+} from './rule.ts';
+
+export interface FilterSpec {
+  readonly egress: boolean;
+  readonly precedence: number;
+  /** Undefined: any peer. */
+  readonly peers: readonly EndpointSelector[] | undefined;
+  readonly l4: readonly L4Key[];
+  readonly namedPorts: readonly NamedPort[];
+}
+
+/** A port that each subject (ingress) or the whole node (egress) resolves in its own way. */
+export interface NamedPort {
+  readonly name: string;
+  readonly protocols: readonly number[];
+}
+
+const PROTOCOL_NUMBERS: Readonly<Record<Protocol, readonly number[]>> = {
+  TCP: [IP_PROTOCOL.TCP],
+  UDP: [IP_PROTOCOL.UDP],
+  SCTP: [IP_PROTOCOL.SCTP],
+  VRRP: [IP_PROTOCOL.VRRP],
+  IGMP: [IP_PROTOCOL.IGMP],
+  ANY: [IP_PROTOCOL.TCP, IP_PROTOCOL.UDP, IP_PROTOCOL.SCTP],
+};
+
+/** What a rule says, without the entries that match nothing. */
+export function filtersOf(rule: Rule, context: PeerContext): FilterSpec[] {
+  const filters: FilterSpec[] = [];
+  for (const section of SECTIONS) {
+    const base = {
+      egress: directionOf(section) === 'egress',
+      precedence: isDeny(section) ? PRECEDENCE_DENY : PRECEDENCE_ALLOW,
+    };
+    for (const entry of rule.entries[section]) {
+      const peers = peersOf(entry, context);
+      if (peers?.length === 0) continue;
+      for (const ports of portsOf(entry)) {
+        if (ports.l4.length > 0 || ports.namedPorts.length > 0) filters.push({ ...base, peers, ...ports });
+      }
+    }
+  }
+  return filters;
+}
+
+/** Undefined: any peer; empty: none. One wildcard among the selectors makes all the others idle. */
+function peersOf(entry: Entry, context: PeerContext): EndpointSelector[] | undefined {
+  const selectors = entry.peers?.flatMap((peer) => peerSelectors(peer, context));
+  return selectors?.some((selector) => selector.isWildcard) === true ? undefined : selectors;
+}
+
+function portsOf(entry: Entry): Pick<FilterSpec, 'l4' | 'namedPorts'>[] {
+  if (entry.icmps !== undefined) {
+    const l4 = entry.icmps.map(({ family, type }) => l4Key(family === 4 ? IP_PROTOCOL.ICMP : IP_PROTOCOL.ICMPv6, type));
+    return [{ l4, namedPorts: [] }];
+  }
+  if (entry.toPorts !== undefined) return entry.toPorts.map(portRulePorts);
+  // Neither peers nor ports: the entry allows (or denies) nothing.
+  return entry.peers === undefined ? [] : [{ l4: [L4_ANY], namedPorts: [] }];
+}
+
+function portRulePorts({ ports }: PortRule): Pick<FilterSpec, 'l4' | 'namedPorts'> {
+  return {
+    l4: [...new Set(ports.flatMap(numberedPorts))],
+    namedPorts: ports.flatMap(({ port, protocol }) =>
+      typeof port === 'string' ? [{ name: port, protocols: PROTOCOL_NUMBERS[protocol] }] : [],
+    ),
+  };
+}
+
+function numberedPorts({ port, endPort, protocol }: PortSpec): L4Key[] {
+  if (typeof port === 'string') return [];
+  return PROTOCOL_NUMBERS[protocol].flatMap((number) => {
+    if (endPort !== undefined) return l4Range(number, port, endPort);
+    return port === 0 ? [l4Protocol(number)] : [l4Key(number, port)];
+  });
+}

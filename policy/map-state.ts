@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * The entries that one subject's policy map should hold, kept up to date contributor by contributor.
+ *
+ * Each entry (a cell here) has the strongest verdict among its contributors. The kernel looks up the longest match in
+ * the trie of the peer's identity and in the trie of "any", and takes the stronger of the two; so within one trie an
+ * entry that is weaker than one that covers it must not be there, or it would hide it. Such a cell stays known and
+ * comes back when the stronger one goes.
+ *
+ * Changes are only noted when they happen and worked out when somebody asks, so what cancels out costs nothing further.
+ */
+import {
+  L4_FULL_BITS,
+  l4Bits,
+  l4Covers,
+  l4Cut,
+  l4Parts,
+  PRECEDENCE_ALLOW,
+  PRECEDENCE_DENY,
+  type L4Key,
+  type PolicyEntry,
+  type PolicyKey,
+} from './map-entry.ts';
+import type { Contributor, SharedValue, ValueTable } from './values.ts';
+
+export interface MapChanges {
+  readonly upserts: PolicyEntry[];
+  readonly deletes: PolicyKey[];
+}
+
+interface Cell {
+  readonly trie: Trie;
+  readonly l4: L4Key;
+  /** One item for each reason; the same contributor may be there more than once. */
+  readonly contributors: Contributor[];
+  /** Highest precedence of the contributors; 0 without any. */
+  precedence: number;
+  /** What the map should hold; undefined: no entry. */
+  current: SharedValue | undefined;
+  /** What it held when changes were last taken. */
+  taken: SharedValue | undefined;
+}
+
+/** All cells of one identity in one direction. */
+interface Trie {
+  readonly identity: number;
+  readonly egress: boolean;
+  readonly cells: Map<L4Key, Cell>;
+  /** Bit n is set if a cell with n bits is or was there. */
+  lengths: number;
+  /** How many cells are stronger than a plain allow, and so may cover others. */
+  strong: number;
+}
+
+export class MapState {
+  readonly #values: ValueTable;
+  readonly #ingress = new Map<number, Trie>();
+  readonly #egress = new Map<number, Trie>();
+  /** Cells whose `current` may be out of date. */
+  readonly #stale = new Set<Cell>();
+  /** Cells whose `taken` may differ from `current`. */
+  readonly #changed = new Set<Cell>();
+
+  constructor(values: ValueTable) {
+    this.#values = values;
+  }
+
+  /** Whether `takeChanges` may have something to say. */
+  get hasChanges(): boolean {
+    return this.#stale.size > 0 || this.#changed.size > 0;
+  }
+
+  add(egress: boolean, identity: number, l4: L4Key, contributor: Contributor): void {
+    const cell = this.#cell(egress, identity, l4);
+    cell.contributors.push(contributor);
+    this.#stale.add(cell);
+    if (contributor.precedence > cell.precedence) this.#setPrecedence(cell, contributor.precedence);
+  }
+
+  /** Takes back one `add`. */
+  remove(egress: boolean, identity: number, l4: L4Key, contributor: Contributor): void {
+    const cell = this.#tries(egress).get(identity)!.cells.get(l4)!;
+    const { contributors } = cell;
+    const last = contributors.pop()!;
+    if (last !== contributor) contributors[contributors.lastIndexOf(contributor)] = last;
+    this.#stale.add(cell);
+    if (contributor.precedence < cell.precedence) return;
+    let precedence = 0;
+    for (const other of contributors) precedence = Math.max(precedence, other.precedence);
+    this.#setPrecedence(cell, precedence);
+  }
+
+  /** The whole map. */
+  *entries(): Generator<PolicyEntry> {
+    this.#settle();
+    for (const tries of [this.#ingress, this.#egress]) {
+      for (const trie of tries.values()) {
+        for (const cell of trie.cells.values()) if (cell.current !== undefined) yield entryOf(cell, cell.current);
+      }
+    }
+  }
+
+  /** The difference to the last call. */
+  takeChanges(): MapChanges {
+    this.#settle();
+    const changes: MapChanges = { upserts: [], deletes: [] };
+    for (const cell of this.#changed) {
+      if (cell.current === cell.taken) continue;
+      if (cell.current === undefined) changes.deletes.push(keyOf(cell));
+      else changes.upserts.push(entryOf(cell, cell.current));
+      if (cell.taken !== undefined) this.#values.release(cell.taken);
+      cell.taken = cell.current && this.#values.share(cell.current);
+    }
+    for (const cell of this.#changed) this.#forgetIfUnused(cell);
+    this.#changed.clear();
+    return changes;
+  }
+
+  /** Gives up all values. The state is of no use afterwards. */
+  dispose(): void {
+    for (const tries of [this.#ingress, this.#egress]) {
+      for (const { cells } of tries.values()) {
+        for (const { current, taken } of cells.values()) {
+          if (current !== undefined) this.#values.release(current);
+          if (taken !== undefined) this.#values.release(taken);
+        }
+      }
+      tries.clear();
+    }
+    this.#stale.clear();
+    this.#changed.clear();
+  }
+
+  #settle(): void {
+    for (const cell of this.#stale) {
+      const value = isVisible(cell) ? this.#values.acquire(cell.contributors) : undefined;
+      if (cell.current !== undefined) this.#values.release(cell.current);
+      cell.current = value;
+      this.#changed.add(cell);
+    }
+    this.#stale.clear();
+  }
+
+  #setPrecedence(cell: Cell, precedence: number): void {
+    const { trie } = cell;
+    const before = cell.precedence;
+    if (precedence === before) return;
+    cell.precedence = precedence;
+    trie.strong += Number(precedence > PRECEDENCE_ALLOW) - Number(before > PRECEDENCE_ALLOW);
+    // A plain allow hides nothing; a stronger cell that comes, goes or changes may hide or free what it covers.
+    if (Math.max(precedence, before) <= PRECEDENCE_ALLOW || l4Bits(cell.l4) === L4_FULL_BITS) return;
+    for (const other of trie.cells.values()) if (l4Covers(cell.l4, other.l4)) this.#stale.add(other);
+  }
+
+  #tries(egress: boolean): Map<number, Trie> {
+    return egress ? this.#egress : this.#ingress;
+  }
+
+  #cell(egress: boolean, identity: number, l4: L4Key): Cell {
+    const tries = this.#tries(egress);
+    let trie = tries.get(identity);
+    if (trie === undefined) {
+      trie = { identity, egress, cells: new Map(), lengths: 0, strong: 0 };
+      tries.set(identity, trie);
+    }
+    let cell = trie.cells.get(l4);
+    if (cell === undefined) {
+      cell = { trie, l4, contributors: [], precedence: 0, current: undefined, taken: undefined };
+      trie.cells.set(l4, cell);
+      trie.lengths |= 1 << l4Bits(l4);
+    }
+    return cell;
+  }
+
+  #forgetIfUnused(cell: Cell): void {
+    const { trie } = cell;
+    if (cell.contributors.length > 0) return;
+    trie.cells.delete(cell.l4);
+    if (trie.cells.size === 0) this.#tries(trie.egress).delete(trie.identity);
+  }
+}
+
+/** False when nothing contributes, or when a stronger cell of the same trie covers this one. */
+function isVisible(cell: Cell): boolean {
+  const { trie, l4, precedence } = cell;
+  if (precedence === 0) return false;
+  if (precedence === PRECEDENCE_DENY || trie.strong === 0) return true;
+  const bits = l4Bits(l4);
+  for (let length = 0; length < bits; length++) {
+    if ((trie.lengths & (1 << length)) === 0) continue;
+    const covering = trie.cells.get(l4Cut(l4, length));
+    if (covering !== undefined && covering.precedence > precedence) return false;
+  }
+  return true;
+}
+
+function keyOf({ trie, l4 }: Cell): PolicyKey {
+  return { identity: trie.identity, egress: trie.egress, ...l4Parts(l4) };
+}
+
+function entryOf(cell: Cell, { deny, proxyPort, precedence, cookie }: SharedValue): PolicyEntry {
+  const { trie, l4 } = cell;
+  const { protocol, port, bits } = l4Parts(l4);
+  return { identity: trie.identity, egress: trie.egress, protocol, port, bits, deny, proxyPort, precedence, cookie };
+}

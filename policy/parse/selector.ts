@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Selectors and labels of rules. */
+import {
+  EndpointSelector,
+  SELECTOR_OPERATORS,
+  selectorKeyProblem,
+  selectorValueProblem,
+  type Requirement,
+} from '../../identity/selector.ts';
+import { parseLabel, parseSelectorKey, type Label } from '../../identity/label.ts';
+import type { Cursor } from './cursor.ts';
+
+/** `{ matchLabels?, matchExpressions? }`; an empty object selects everything. */
+export function readSelector(cursor: Cursor): EndpointSelector | undefined {
+  return cursor.object((members) => {
+    const labels = members.read('matchLabels', (labels) => labels.record(readMatchLabel));
+    const expressions = members.read('matchExpressions', (list) => list.list(readExpression));
+    return new EndpointSelector([...Object.values(labels ?? {}), ...(expressions ?? [])]);
+  });
+}
+
+/** A label of a rule: `source:key=value`, or an object with these members. */
+export function readLabel(cursor: Cursor): Label | undefined {
+  if (typeof cursor.value === 'string') {
+    const label = parseLabel(cursor.value);
+    return label.key === '' ? cursor.expected('a label with a key') : label;
+  }
+  return cursor.object((members) => {
+    const key =
+      members.get('key')?.nonEmptyString() ?? (members.get('key') === undefined ? missing(cursor, 'key') : '');
+    const value = members.read('value', (member) => member.string()) ?? '';
+    const source = members.read('source', (member) => member.string()) ?? '';
+    return { key, value, source };
+  });
+}
+
+function missing(cursor: Cursor, name: string): string {
+  cursor.fail(`${name} is missing`);
+  return '';
+}
+
+function readMatchLabel(cursor: Cursor, key: string): Requirement | undefined {
+  checkKey(cursor, key);
+  const value = readValue(cursor);
+  return value === undefined ? undefined : { ...parseSelectorKey(key), operator: 'Equals', values: [value] };
+}
+
+function readExpression(cursor: Cursor): Requirement | undefined {
+  return cursor.object((members) => {
+    const key = members.get('key');
+    if (key === undefined) cursor.fail('key is missing');
+    const keyText = key?.string();
+    if (key !== undefined && keyText !== undefined) checkKey(key, keyText);
+    const operator = (members.get('operator') ?? cursor).oneOf(SELECTOR_OPERATORS);
+    const list = members.get('values');
+    const values = list?.list(readValue) ?? [];
+    const given = Array.isArray(list?.value) ? list.value.length : 0;
+    if (operator === 'In' || operator === 'NotIn') {
+      if (given === 0) (list ?? cursor).fail(`${operator} needs at least one value`);
+    } else if (operator !== undefined && given > 0) {
+      list?.fail(`${operator} takes no values`);
+    }
+    if (keyText === undefined || operator === undefined) return undefined;
+    return { ...parseSelectorKey(keyText), operator, values };
+  });
+}
+
+function checkKey(cursor: Cursor, key: string): void {
+  const problem = selectorKeyProblem(key);
+  if (problem !== undefined) cursor.fail(`"${key}" is not a label key: ${problem}`);
+}
+
+function readValue(cursor: Cursor): string | undefined {
+  const value = cursor.string();
+  if (value === undefined) return undefined;
+  const problem = selectorValueProblem(value);
+  return problem === undefined ? value : cursor.fail(`"${value}" is not a label value: ${problem}`);
+}

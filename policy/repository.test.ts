@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
+import { LabelSet } from '../identity/label-set.ts';
+import { parseSelectLabel } from '../identity/label.ts';
+import { numericIdentity, RESERVED_IDENTITIES, type NumericIdentity } from '../identity/numeric-identity.ts';
+import { WHOLE_LANGUAGE } from './language.ts';
+import { lookupEntry } from './lookup.ts';
+import type { PolicyEntry } from './map-entry.ts';
+import { parseRules } from './parse/rule.ts';
+import { PolicyRepository, type PolicyRepositoryOptions } from './repository.ts';
+
+const APP1 = numericIdentity(1001);
+const APP2 = numericIdentity(1002);
+const APP3 = numericIdentity(1003);
+const TCP = 6;
+
+class World {
+  readonly repository: PolicyRepository;
+  readonly prefixes = new Map<string, NumericIdentity>();
+  #lastLocal = 0x0100_0000;
+
+  constructor(options: Partial<PolicyRepositoryOptions> = {}) {
+    this.repository = new PolicyRepository({
+      enforcement: 'default',
+      allowLocalhost: 'auto',
+      cidrIdentities: {
+        acquire: (prefix) => {
+          const id = numericIdentity(++this.#lastLocal);
+          this.prefixes.set(prefix.toString(), id);
+          return id;
+        },
+        release: (prefix) => void this.prefixes.delete(prefix.toString()),
+      },
+      ...options,
+    });
+    for (const [n, id] of [APP1, APP2, APP3].entries()) {
+      this.repository.addIdentity(id, LabelSet.fromTexts([`container:id=app${n + 1}`]));
+    }
+    this.repository.addSubject(APP1);
+    this.repository.takeUpdates();
+  }
+
+  import(...rules: unknown[]): void {
+    this.repository.import(parseRules(rules, { language: WHOLE_LANGUAGE }));
+  }
+
+  ingress(from: number, port: number, protocol = TCP): PolicyEntry | undefined {
+    return lookupEntry(this.repository.entries(APP1), { identity: from, egress: false, protocol, port });
+  }
+
+  reaches(from: number, port: number, protocol = TCP): boolean {
+    return this.ingress(from, port, protocol)?.deny === false;
+  }
+
+  /** Net changes of APP1 as texts. */
+  changes(): string[] {
+    return this.repository
+      .takeUpdates()
+      .flatMap(({ upserts, deletes }) => [
+        ...upserts.map((e) => `+${e.deny ? 'deny ' : ''}${text(e)}`),
+        ...deletes.map((e) => `-${text(e)}`),
+      ]);
+  }
+}
+
+function text(key: { identity: number; egress: boolean; protocol: number; port: number; bits: number }): string {
+  return `${key.egress ? 'to' : 'from'} ${key.identity} ${key.protocol}/${key.port}/${key.bits}`;
+}
+
+const app = (n: number): object => ({ matchLabels: { id: `app${n}` } });
+const port80 = [{ ports: [{ port: '80', protocol: 'TCP' }] }];
+const classic = {
+  endpointSelector: app(1),
+  ingress: [{ fromEndpoints: [app(2)], toPorts: port80 }],
+  labels: ['name=classic'],
+};
+
+test('without rules a subject is open in both directions', () => {
+  const world = new World();
+  assert.equal(world.reaches(APP3, 22), true);
+  assert.deepEqual(world.repository.enforced(APP1), { ingress: false, egress: false });
+});
+
+test('the classic rule closes ingress but for its peer and port', () => {
+  const world = new World();
+  world.import(classic);
+  assert.deepEqual(world.changes(), ['-from 0 0/0/0', `+from ${APP2} 6/80/24`].reverse());
+  assert.equal(world.reaches(APP2, 80), true);
+  assert.equal(world.reaches(APP2, 81), false);
+  assert.equal(world.reaches(APP3, 80), false);
+  assert.deepEqual(world.repository.enforced(APP1), { ingress: true, egress: false });
+});
+
+test('deleting by labels opens the subject again and raises the revision once', () => {
+  const world = new World();
+  assert.equal(world.repository.revision, 1);
+  world.import(classic);
+  assert.equal(world.repository.revision, 2);
+  world.changes();
+  assert.deepEqual(world.repository.deleteByLabels([parseSelectLabel('name=other')]), { revision: 2, deleted: 0 });
+  assert.deepEqual(world.repository.deleteByLabels([parseSelectLabel('name=classic')]), { revision: 3, deleted: 1 });
+  assert.deepEqual(world.changes().sort(), ['+from 0 0/0/0', `-from ${APP2} 6/80/24`]);
+});
+
+test('an identity that appears later is allowed by the selectors that match it', () => {
+  const world = new World();
+  world.import(classic);
+  world.changes();
+  const twin = numericIdentity(1004);
+  world.repository.addIdentity(twin, LabelSet.fromTexts(['container:id=app2', 'container:tier=x']));
+  assert.deepEqual(world.changes(), [`+from ${twin} 6/80/24`]);
+  world.repository.addIdentity(twin, LabelSet.fromTexts(['container:id=app9']));
+  assert.deepEqual(world.changes(), [`-from ${twin} 6/80/24`]);
+  world.repository.removeIdentity(APP2);
+  assert.deepEqual(world.changes(), [`-from ${APP2} 6/80/24`]);
+});
+
+test('a subject that is added later has the policy of the rules that are there', () => {
+  const world = new World();
+  world.import(classic, { endpointSelector: app(2), egress: [{ toEntities: ['host'] }] });
+  world.changes();
+  world.repository.addSubject(APP2);
+  assert.deepEqual(world.changes().sort(), [`+from 0 0/0/0`, `+to ${RESERVED_IDENTITIES.host} 0/0/0`]);
+});
+
+test('the subject of an unknown identity is refused', () => {
+  const { repository } = new World();
+  assert.throws(
+    () => repository.addSubject(numericIdentity(9999)),
+    (error) => isCiliumError(error, 'NotFound'),
+  );
+});
+
+test('a subject that gets other labels gets the other rules and loses the old entries', () => {
+  const world = new World();
+  world.import(classic);
+  world.changes();
+  world.repository.addIdentity(APP1, LabelSet.fromTexts(['container:id=other']));
+  assert.deepEqual(world.changes().sort(), ['+from 0 0/0/0', `-from ${APP2} 6/80/24`]);
+});
+
+test('a prefix selects identities of narrower prefixes that other rules mention', () => {
+  const world = new World();
+  world.import({ endpointSelector: app(1), ingress: [{ fromCIDR: ['10.0.0.0/8'], toPorts: port80 }] });
+  world.import({ endpointSelector: app(9), ingress: [{ fromCIDR: ['10.1.0.0/16'] }] });
+  assert.equal(world.reaches(world.prefixes.get('10.1.0.0/16')!, 80), true);
+  assert.equal(world.reaches(RESERVED_IDENTITIES['world-ipv4'], 80), false);
+});
+
+test('an exception is left out by its own item only', () => {
+  const world = new World();
+  world.import({
+    endpointSelector: app(1),
+    ingress: [{ fromCIDRSet: [{ cidr: '0.0.0.0/0', except: ['10.0.0.0/8'] }] }],
+  });
+  const excepted = world.prefixes.get('10.0.0.0/8')!;
+  assert.equal(world.reaches(RESERVED_IDENTITIES['world-ipv4'], 80), true);
+  assert.equal(world.reaches(RESERVED_IDENTITIES['world-ipv6'], 80), false);
+  assert.equal(world.reaches(excepted, 80), false);
+  world.import({ endpointSelector: app(1), ingress: [{ fromCIDR: ['10.0.0.0/8'] }] });
+  assert.equal(world.reaches(excepted, 80), true);
+});
+
+test('identities of prefixes are held as long as a rule mentions the prefix', () => {
+  const world = new World();
+  const rule = { endpointSelector: app(1), ingress: [{ fromCIDR: ['10.0.0.0/8'] }], labels: ['a'] };
+  world.import(rule, { ...rule, labels: ['b'] });
+  assert.deepEqual([...world.prefixes.keys()], ['10.0.0.0/8']);
+  world.repository.deleteByLabels([parseSelectLabel('a')]);
+  assert.equal(world.prefixes.size, 1);
+  world.repository.deleteByLabels([parseSelectLabel('b')]);
+  assert.equal(world.prefixes.size, 0);
+});
+
+test('an import that gets no identity for a prefix changes nothing', () => {
+  const released: string[] = [];
+  const world = new World({
+    cidrIdentities: {
+      acquire: (prefix) => {
+        if (prefix.toString() === '10.2.0.0/16') throw new CiliumError('PoolExhausted', 'no identities left');
+        return numericIdentity(0x0100_0001);
+      },
+      release: (prefix) => void released.push(prefix.toString()),
+    },
+  });
+  const rule = { endpointSelector: app(1), ingress: [{ fromCIDR: ['10.1.0.0/16', '10.2.0.0/16'] }] };
+  assert.throws(
+    () => world.import(rule),
+    (error) => isCiliumError(error, 'PoolExhausted'),
+  );
+  assert.deepEqual(released, ['10.1.0.0/16']);
+  assert.equal(world.repository.revision, 1);
+  assert.deepEqual(world.changes(), []);
+});
+
+test('modes of enforcement are followed at run time', () => {
+  const world = new World();
+  world.import(classic);
+  world.repository.setEnforcement('never');
+  assert.equal(world.reaches(APP3, 22), true);
+  assert.deepEqual(world.repository.enforced(APP1), { ingress: false, egress: false });
+  world.repository.setEnforcement('always');
+  assert.equal(world.reaches(APP3, 22), false);
+  assert.equal(world.reaches(APP2, 80), true);
+  assert.deepEqual(world.repository.enforced(APP1), { ingress: true, egress: true });
+});
+
+test('endpoints without labels are closed until a rule for them says otherwise', () => {
+  const world = new World();
+  world.repository.addSubject(RESERVED_IDENTITIES.init);
+  const entries = (): PolicyEntry[] => [...world.repository.entries(RESERVED_IDENTITIES.init)];
+  assert.deepEqual(entries(), []);
+  world.import({ endpointSelector: { matchLabels: { 'reserved:init': '' } }, egress: [{ toEntities: ['all'] }] });
+  assert.equal(entries().length, 1);
+});
+
+test('the host may always reach an endpoint if the node says so, unless it is denied', () => {
+  const world = new World({ allowLocalhost: 'always' });
+  world.import(classic);
+  assert.equal(world.reaches(RESERVED_IDENTITIES.host, 22), true);
+  world.import({ endpointSelector: app(1), ingressDeny: [{ fromEntities: ['host'], toPorts: port80 }] });
+  assert.equal(world.reaches(RESERVED_IDENTITIES.host, 80), false);
+  assert.equal(world.reaches(RESERVED_IDENTITIES.host, 22), true);
+});
+
+test('rules for hosts act on the host only, and only where policy acts on hosts', () => {
+  for (const hostFirewall of [false, true]) {
+    const world = new World({ hostFirewall });
+    world.repository.addSubject(RESERVED_IDENTITIES.host);
+    world.import({ nodeSelector: {}, ingress: [{}] }, { endpointSelector: {}, ingress: [{ fromEntities: ['world'] }] });
+    assert.equal(
+      [...world.repository.entries(RESERVED_IDENTITIES.host)].some((e) => !e.egress),
+      !hostFirewall,
+    );
+    assert.equal(world.repository.enforced(RESERVED_IDENTITIES.host).ingress, hostFirewall);
+    assert.equal(world.reaches(RESERVED_IDENTITIES['world-ipv4'], 1), true);
+  }
+});
+
+test('replacing takes the rules with the labels of the new ones', () => {
+  const world = new World();
+  world.import(classic, { ...classic, labels: ['name=other'] }, { ...classic, labels: [] });
+  const again = parseRules([classic, { ...classic, labels: [] }]);
+  world.repository.import(again, { replace: true });
+  assert.equal(world.repository.rules().length, 4);
+  assert.equal(world.repository.rules([parseSelectLabel('name=classic')]).length, 1);
+  world.repository.import([], { replaceWithLabels: [parseSelectLabel('name=other')] });
+  assert.equal(world.repository.rules().length, 3);
+});
+
+test('replacing a rule by the same rule changes no verdict', () => {
+  const world = new World();
+  world.import(classic);
+  world.changes();
+  world.repository.import(parseRules([classic]), { replace: true });
+  // Only the cookie is new.
+  assert.deepEqual(world.changes(), [`+from ${APP2} 6/80/24`]);
+});
+
+test('an entry tells the rules it comes from', () => {
+  const world = new World();
+  world.import(classic, { ...classic, labels: ['name=second'] });
+  const { cookie } = world.ingress(APP2, 80)!;
+  const names = world.repository.rulesOfCookie(cookie).map(({ labels }) => labels[0]?.value);
+  assert.deepEqual(names, ['classic', 'second']);
+});
+
+test('names of ports follow the endpoints that have them', () => {
+  const world = new World();
+  world.import({ endpointSelector: app(1), ingress: [{ toPorts: [{ ports: [{ port: 'web', protocol: 'TCP' }] }] }] });
+  assert.equal(world.reaches(APP2, 8080), false);
+  world.repository.setNamedPorts(APP1, new Map([['web', { port: 8080, protocol: TCP }]]));
+  assert.equal(world.reaches(APP2, 8080), true);
+  world.repository.setNamedPorts(APP1, new Map());
+  assert.equal(world.reaches(APP2, 8080), false);
+});
+
+test('a name that endpoints disagree on opens nothing on egress', () => {
+  const world = new World();
+  world.import({ endpointSelector: app(1), egress: [{ toPorts: [{ ports: [{ port: 'web' }] }] }] });
+  world.changes();
+  world.repository.setNamedPorts(APP2, new Map([['web', { port: 80, protocol: TCP }]]));
+  assert.deepEqual(world.changes(), ['+to 0 6/80/24']);
+  world.repository.setNamedPorts(APP3, new Map([['web', { port: 81, protocol: TCP }]]));
+  assert.deepEqual(world.changes(), ['-to 0 6/80/24']);
+});
+
+test('selectors that are spelled the same are listed once', () => {
+  const world = new World();
+  world.import(classic, { ...classic, ingress: [{ fromEndpoints: [app(2)] }, { fromEndpoints: [app(3)] }] });
+  assert.deepEqual(world.repository.selectors(), [
+    { selector: 'any:id=app2', users: 2, identities: [APP2] },
+    { selector: 'any:id=app3', users: 1, identities: [APP3] },
+  ]);
+});

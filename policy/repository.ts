@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * All rules of the node, and the policy map of every subject that follows from them.
+ *
+ * Incremental: an identity that comes or goes touches only the selectors that match it, those touch only the entries
+ * that came from them, and a rule touches only its subjects. The end state does not depend on the order of events.
+ * `takeUpdates` gives the net change since it was last called; nothing is done before a caller asks for it.
+ */
+import { CiliumError } from '../errors/cilium-error.ts';
+import type { LabelSet } from '../identity/label-set.ts';
+import { selectsLabel, type Label } from '../identity/label.ts';
+import {
+  DUAL_STACK,
+  identityName,
+  reservedIdentities,
+  type Families,
+  type NumericIdentity,
+} from '../identity/numeric-identity.ts';
+import type { Prefix } from '../net/ip.ts';
+import { CidrIdentities, type CidrIdentitySource } from './cidr-identities.ts';
+import { filtersOf, type NamedPort } from './filter.ts';
+import type { PolicyEntry } from './map-entry.ts';
+import type { MapChanges } from './map-state.ts';
+import { prefixesOf, type PeerContext } from './peer-selectors.ts';
+import type { Direction, Rule } from './rule.ts';
+import { SelectorCache, type CachedSelector, type SelectorChange } from './selector-cache.ts';
+import {
+  Subject,
+  type EnforcementMode,
+  type Filter,
+  type NumberedPort,
+  type StoredRule,
+  type SubjectSettings,
+} from './subject.ts';
+import { ValueTable } from './values.ts';
+
+export interface PolicyRepositoryOptions {
+  readonly enforcement: EnforcementMode;
+  /** `auto` means `policy`: the host is a peer like any other. */
+  readonly allowLocalhost: 'auto' | 'always' | 'policy';
+  readonly cidrIdentities: CidrIdentitySource;
+  /** Default: both. */
+  readonly families?: Families;
+  readonly clusterName?: string;
+  /** Whether policy acts on the host too. */
+  readonly hostFirewall?: boolean;
+}
+
+export interface ImportOptions {
+  /** Rules that have all labels of an imported rule go; one without labels replaces nothing. */
+  readonly replace?: boolean;
+  /** Rules that have all these labels go. */
+  readonly replaceWithLabels?: readonly Label[];
+}
+
+export interface SubjectUpdate extends MapChanges {
+  readonly subject: NumericIdentity;
+}
+
+export interface SelectorInfo {
+  readonly selector: string;
+  readonly users: number;
+  readonly identities: readonly NumericIdentity[];
+}
+
+/** Names of ports, each with its number and protocol. */
+export type NamedPorts = ReadonlyMap<string, NumberedPort>;
+
+const NO_NAMED_PORTS: NamedPorts = new Map();
+
+export class PolicyRepository {
+  readonly #context: PeerContext;
+  readonly #allowLocalhost: boolean;
+  readonly #hostFirewall: boolean;
+  readonly #cidrIdentities: CidrIdentities;
+  readonly #values = new ValueTable();
+
+  readonly #rules = new Map<number, StoredRule>();
+  readonly #subjectSelectors = new Map<StoredRule, CachedSelector<StoredRule>>();
+  /** Peers: all identities known. */
+  readonly #peers = new SelectorCache<Filter>();
+  /** Subjects only, for the rules' own selectors. */
+  readonly #subjectCache = new SelectorCache<StoredRule>();
+  readonly #subjects = new Map<NumericIdentity, Subject>();
+  readonly #namedPorts = new Map<NumericIdentity, NamedPorts>();
+
+  #enforcement: EnforcementMode;
+  #lastRuleId = 0;
+  #revision = 1;
+
+  constructor(options: PolicyRepositoryOptions) {
+    this.#enforcement = options.enforcement;
+    this.#allowLocalhost = options.allowLocalhost === 'always';
+    this.#hostFirewall = options.hostFirewall ?? false;
+    this.#context = { families: options.families ?? DUAL_STACK, clusterName: options.clusterName ?? 'default' };
+    this.#cidrIdentities = new CidrIdentities(options.cidrIdentities, this.#context.families);
+    for (const [id, labels] of reservedIdentities()) this.addIdentity(id, labels);
+  }
+
+  /** Grows by one with each import and with each deletion that removed something. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  get enforcement(): EnforcementMode {
+    return this.#enforcement;
+  }
+
+  setEnforcement(mode: EnforcementMode): void {
+    this.#enforcement = mode;
+    const settings = this.#settings();
+    for (const subject of this.#subjects.values()) subject.applySettings(settings);
+  }
+
+  /**
+   * Adds rules and returns the new revision. All or nothing: when no identity can be had for a prefix, that error is
+   * thrown and nothing has changed.
+   */
+  import(rules: readonly Rule[], options: ImportOptions = {}): number {
+    const prefixes = rules.flatMap((rule) => [...prefixesOf(rule)]);
+    const old = [...this.#rules.values()].filter((stored) => isReplaced(stored.rule, rules, options));
+    for (const [identity, labels] of this.#cidrIdentities.acquire(prefixes)) this.addIdentity(identity, labels);
+    for (const rule of rules) this.#addRule(rule);
+    this.#removeRules(old);
+    return ++this.#revision;
+  }
+
+  /** Deletes the rules that have all these labels; without labels, all rules. */
+  deleteByLabels(labels: readonly Label[]): { revision: number; deleted: number } {
+    const old = [...this.#rules.values()].filter(({ rule }) => hasLabels(rule, labels));
+    this.#removeRules(old);
+    if (old.length > 0) this.#revision++;
+    return { revision: this.#revision, deleted: old.length };
+  }
+
+  deleteAll(): { revision: number; deleted: number } {
+    return this.deleteByLabels([]);
+  }
+
+  /** The rules that have all these labels, in the order of their import. */
+  rules(labels: readonly Label[] = []): Rule[] {
+    return Array.from(this.#rules.values(), ({ rule }) => rule).filter((rule) => hasLabels(rule, labels));
+  }
+
+  /** The rules behind the cookie of an entry; none for an entry that a setting made, or once the entry is gone. */
+  rulesOfCookie(cookie: number): Rule[] {
+    return this.#values.ruleIdsOf(cookie).flatMap((id) => this.#rules.get(id)?.rule ?? []);
+  }
+
+  /** Makes an identity known as a peer, or gives it other labels. Nothing happens if it is known with these. */
+  addIdentity(id: NumericIdentity, labels: LabelSet): void {
+    this.#applyPeerChanges(this.#peers.add(id, labels));
+    const subject = this.#subjects.get(id);
+    if (subject !== undefined) this.#relabel(subject, labels);
+  }
+
+  removeIdentity(id: NumericIdentity): void {
+    this.#applyPeerChanges(this.#peers.remove(id));
+  }
+
+  labelsOf(id: NumericIdentity): LabelSet | undefined {
+    return this.#peers.labelsOf(id);
+  }
+
+  /** Keeps the policy of this identity resolved from now on; the identity must be known. */
+  addSubject(id: NumericIdentity): void {
+    if (this.#subjects.has(id)) return;
+    const labels = this.#peers.labelsOf(id);
+    if (labels === undefined) {
+      throw new CiliumError('NotFound', `identity ${identityName(id)} is not known to the policy repository`, {
+        identity: id,
+      });
+    }
+    const subject = new Subject(id, this.#settings(), this.#values);
+    this.#subjects.set(id, subject);
+    this.#relabel(subject, labels);
+  }
+
+  removeSubject(id: NumericIdentity): void {
+    const subject = this.#subjects.get(id);
+    if (subject === undefined) return;
+    for (const stored of subject.rules) stored.subjects.delete(subject);
+    this.#subjectCache.remove(id);
+    this.#subjects.delete(id);
+    subject.map.dispose();
+  }
+
+  /** The whole policy map of a subject. Does not count as taking updates. */
+  entries(id: NumericIdentity): Iterable<PolicyEntry> {
+    return this.#subject(id).map.entries();
+  }
+
+  /** Net changes since the last call, of the subjects that have any; for a new subject that is its whole map. */
+  takeUpdates(): SubjectUpdate[] {
+    const updates: SubjectUpdate[] = [];
+    for (const subject of this.#subjects.values()) {
+      if (!subject.map.hasChanges) continue;
+      const changes = subject.map.takeChanges();
+      if (changes.upserts.length > 0 || changes.deletes.length > 0) updates.push({ subject: subject.id, ...changes });
+    }
+    return updates;
+  }
+
+  enforced(id: NumericIdentity): Record<Direction, boolean> {
+    const subject = this.#subject(id);
+    return { ingress: subject.enforced('ingress'), egress: subject.enforced('egress') };
+  }
+
+  /** What names of ports mean for this identity's endpoints; an empty map forgets them. */
+  setNamedPorts(id: NumericIdentity, ports: NamedPorts): void {
+    // Egress filters of every subject may look for a name among all endpoints.
+    for (const subject of this.#subjects.values()) subject.applyNamedPorts(false);
+    if (ports.size > 0) this.#namedPorts.set(id, ports);
+    else this.#namedPorts.delete(id);
+    for (const subject of this.#subjects.values()) subject.applyNamedPorts(true);
+  }
+
+  /** Selectors of peers in use, and what they select. */
+  selectors(): SelectorInfo[] {
+    return Array.from(this.#peers.selectors(), ({ selector, users, identities }) => ({
+      selector: selector.toString(),
+      users: users.size,
+      identities: [...identities].sort((a, b) => a - b),
+    }));
+  }
+
+  #addRule(rule: Rule): void {
+    const filters: Filter[] = [];
+    const stored: StoredRule = { id: ++this.#lastRuleId, rule, filters, subjects: new Set() };
+    for (const spec of filtersOf(rule, this.#context)) {
+      const peers: CachedSelector<Filter>[] = [];
+      const filter: Filter = {
+        stored,
+        spec,
+        peers: spec.peers === undefined ? undefined : peers,
+        precedence: spec.precedence,
+        proxyPort: 0,
+        ruleId: stored.id,
+      };
+      // A selector that is written twice in an entry counts once.
+      for (const peer of new Map(spec.peers?.map((selector) => [selector.toString(), selector])).values()) {
+        peers.push(this.#peers.use(peer, filter));
+      }
+      filters.push(filter);
+    }
+    this.#rules.set(stored.id, stored);
+    const selector = this.#subjectCache.use(rule.subject.selector, stored);
+    this.#subjectSelectors.set(stored, selector);
+    for (const id of selector.identities) {
+      const subject = this.#subject(id);
+      if (subject.accepts(rule)) subject.addRule(stored);
+    }
+  }
+
+  #removeRules(old: readonly StoredRule[]): void {
+    for (const stored of old) {
+      for (const subject of stored.subjects) subject.removeRule(stored);
+      for (const filter of stored.filters) {
+        for (const selector of filter.peers ?? []) this.#peers.release(selector, filter);
+      }
+      this.#subjectCache.release(this.#subjectSelectors.get(stored)!, stored);
+      this.#subjectSelectors.delete(stored);
+      this.#rules.delete(stored.id);
+    }
+    const prefixes: Prefix[] = old.flatMap(({ rule }) => [...prefixesOf(rule)]);
+    for (const identity of this.#cidrIdentities.release(prefixes)) this.removeIdentity(identity);
+  }
+
+  #relabel(subject: Subject, labels: LabelSet): void {
+    const changes = this.#subjectCache.add(subject.id, labels);
+    for (const { selector, selected } of changes) {
+      if (!selected) for (const stored of selector.users) if (subject.rules.has(stored)) subject.removeRule(stored);
+    }
+    subject.relabel(labels);
+    for (const { selector, selected } of changes) {
+      if (selected) for (const stored of selector.users) if (subject.accepts(stored.rule)) subject.addRule(stored);
+    }
+  }
+
+  #applyPeerChanges(changes: readonly SelectorChange<Filter>[]): void {
+    for (const { selector, identity, selected } of changes) {
+      for (const filter of selector.users) {
+        for (const subject of filter.stored.subjects) subject.applySelection(filter, identity, selected);
+      }
+    }
+  }
+
+  #subject(id: NumericIdentity): Subject {
+    const subject = this.#subjects.get(id);
+    if (subject !== undefined) return subject;
+    throw new CiliumError('NotFound', `no policy is kept for identity ${identityName(id)}`, { identity: id });
+  }
+
+  #settings(): SubjectSettings {
+    return {
+      enforcement: this.#enforcement,
+      allowLocalhost: this.#allowLocalhost,
+      hostFirewall: this.#hostFirewall,
+      resolvePort: (subject, egress, port) => this.#resolvePort(egress ? undefined : subject.id, port),
+    };
+  }
+
+  /** Ingress: among the subject's own names. Egress: among those of all endpoints, unless they disagree. */
+  #resolvePort(own: NumericIdentity | undefined, { name, protocols }: NamedPort): readonly NumberedPort[] {
+    const maps = own === undefined ? [...this.#namedPorts.values()] : [this.#namedPorts.get(own) ?? NO_NAMED_PORTS];
+    const found = new Map<number, Set<number>>();
+    for (const { protocol, port } of maps.flatMap((names) => names.get(name) ?? [])) {
+      if (protocols.includes(protocol)) found.set(protocol, (found.get(protocol) ?? new Set()).add(port));
+    }
+    return [...found].flatMap(([protocol, ports]) => (ports.size > 1 ? [] : [{ protocol, port: [...ports][0]! }]));
+  }
+}
+
+function hasLabels(rule: Rule, labels: readonly Label[]): boolean {
+  return labels.every((select) => rule.labels.some((label) => selectsLabel(select, label)));
+}
+
+function isReplaced(
+  rule: Rule,
+  imported: readonly Rule[],
+  { replace = false, replaceWithLabels }: ImportOptions,
+): boolean {
+  if (replaceWithLabels !== undefined && hasLabels(rule, replaceWithLabels)) return true;
+  return replace && imported.some(({ labels }) => labels.length > 0 && hasLabels(rule, labels));
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Everything that is wrong with a document of rules, each fault with its place. */
+import { CiliumError } from '../errors/cilium-error.ts';
+
+/** From the list of rules down: `[2, 'ingress', 0, 'fromCIDR', 1]`. */
+export type Path = readonly (string | number)[];
+
+export interface Problem {
+  readonly path: Path;
+  /** What was expected and what was found. */
+  readonly message: string;
+  /** Right in the language, but this version or configuration does not do it. */
+  readonly unsupported?: boolean;
+}
+
+export class PolicyValidationError extends CiliumError {
+  readonly problems: readonly Problem[];
+
+  constructor(problems: readonly Problem[]) {
+    const code = problems.every((problem) => problem.unsupported) ? 'Unsupported' : 'InvalidArgument';
+    super(code, problems.map(formatProblem).join('\n'), { problems });
+    this.problems = problems;
+  }
+}
+
+export function formatProblem(problem: Problem): string {
+  return `${formatPath(problem.path)}: ${problem.message}`;
+}
+
+/** `rules[2].ingress[0].fromEndpoints[0].matchLabels["two words"]` */
+export function formatPath(path: Path): string {
+  const parts = path.map((part) => {
+    if (typeof part === 'number') return `[${part}]`;
+    return /^[A-Za-z_][A-Za-z0-9_]*$/.test(part) ? `.${part}` : `[${JSON.stringify(part)}]`;
+  });
+  return `rules${parts.join('')}`;
+}
