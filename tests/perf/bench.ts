@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * `make bench`: everything that docs/benchmarks.md reports, in one run on one lab.
+ *
+ *     node tests/perf/bench.ts [--only traffic,run,agent] [--quick] [--no-agent] [--keep-docs]
+ *
+ * Sections that are compared with each other are interleaved: round by round every path and network has its turn.
+ * A full run writes its tables to docs/benchmarks.md; one with --only, --quick or --no-agent only prints them.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { describeError } from '../../errors/cilium-error.ts';
+import { Lab } from '../../lab/lab.ts';
+import type { LabNode } from '../../lab/node.ts';
+import { Traffic } from '../traffic/traffic.ts';
+import { measureAgent } from './agent-section.ts';
+import { bareBridge, bareVeth, containerPath, machineFacts, type Path } from './paths.ts';
+import { agentTable, runTable, trafficTables, writeResults } from './report.ts';
+import { measureRuns } from './run-section.ts';
+import { measureTraffic } from './traffic-section.ts';
+
+const DOCUMENT = join(import.meta.dirname, '../../docs/benchmarks.md');
+const SECTIONS = ['traffic', 'run', 'agent'] as const;
+type Section = (typeof SECTIONS)[number];
+
+const FULL = { trafficRounds: 9, trafficSeconds: 0.8, runRounds: 15, agentStarts: 9, idleSeconds: 20 };
+const QUICK: typeof FULL = { trafficRounds: 3, trafficSeconds: 0.2, runRounds: 3, agentStarts: 3, idleSeconds: 3 };
+
+/** Docker networks of the node, by the names they get there. */
+const NETWORKS = { user: 'user-bridge', dual: 'dual-bridge', cilium: 'cilium-net' };
+const PORT = '7000';
+const FORBIDDEN_PORT = 7005;
+/** The client may reach the server on one port, enforced where it leaves and where it arrives. */
+const POLICY = [
+  {
+    endpointSelector: { matchLabels: { id: 'bench-server' } },
+    ingress: [
+      {
+        fromEndpoints: [{ matchLabels: { id: 'bench-client' } }],
+        toPorts: [{ ports: [{ port: PORT, protocol: 'TCP' }] }],
+      },
+    ],
+  },
+  {
+    endpointSelector: { matchLabels: { id: 'bench-client' } },
+    egress: [
+      {
+        toEndpoints: [{ matchLabels: { id: 'bench-server' } }],
+        toPorts: [{ ports: [{ port: PORT, protocol: 'TCP' }] }],
+      },
+    ],
+  },
+];
+
+interface Settings {
+  sections: readonly Section[];
+  sizes: typeof FULL;
+  agent: boolean;
+  writes: boolean;
+}
+
+function parseSettings(): Settings {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      'no-agent': { type: 'boolean', default: false },
+      'keep-docs': { type: 'boolean', default: false },
+    },
+  });
+  const asked = values.only?.split(',') ?? [...SECTIONS];
+  const sections = SECTIONS.filter((section) => asked.includes(section));
+  if (sections.length !== asked.length)
+    throw new Error(`--only takes some of ${SECTIONS.join(',')}, not ${asked.join(',')}`);
+  const agent = !values['no-agent'];
+  const full = agent && !values.quick && sections.length === SECTIONS.length;
+  return { sections, sizes: values.quick ? QUICK : FULL, agent, writes: full && !values['keep-docs'] };
+}
+
+function progress(step: string): void {
+  process.stderr.write(`${step}\n`);
+}
+
+async function makeNetworks(node: LabNode, agent: boolean): Promise<void> {
+  await node.docker(['network', 'create', NETWORKS.user]);
+  await node.docker(['network', 'create', '--ipv6', '--subnet', 'fd97::/64', NETWORKS.dual]);
+  if (agent) await node.docker(['network', 'create', '-d', 'cilium', '--ipam-driver', 'cilium', NETWORKS.cilium]);
+}
+
+const PATH_NAMES = { base: 'bare veth pair', bridge: 'Docker, dual-stack bridge' };
+
+/** Adds to `paths` one by one, so that the caller can remove those that stand when a later one fails. */
+async function makePaths(node: LabNode, agent: boolean, paths: Path[]): Promise<void> {
+  paths.push(await bareVeth(), await bareBridge());
+  paths.push(await containerPath(node, 'Docker, default bridge', { network: 'bridge' }));
+  paths.push(await containerPath(node, PATH_NAMES.bridge, { network: NETWORKS.dual }));
+  if (!agent) return;
+  paths.push(await containerPath(node, 'cilium, no policy', { network: NETWORKS.cilium }));
+  const labels = { client: ['id=bench-client'], server: ['id=bench-server'] };
+  const enforced = await containerPath(node, 'cilium, L4 policy both ways', { network: NETWORKS.cilium, labels });
+  paths.push(enforced);
+  const file = join(node.machine.dir, 'bench-policy.json');
+  writeFileSync(file, JSON.stringify(POLICY));
+  await node.cilium(['policy', 'import', file]);
+  await mustBeEnforced(enforced);
+}
+
+/** A benchmark of a policy that does not hold would be worth nothing. */
+async function mustBeEnforced(path: Path): Promise<void> {
+  const listening = await Traffic.start(path.server, 'server', { port: FORBIDDEN_PORT });
+  for (const addr of [path.addresses.ipv4, path.addresses.ipv6]) {
+    if (addr === undefined) throw new Error(`${path.name}: the server has no IPv6 address`);
+    const probe = await Traffic.run(path.client, 'probe', { addr, port: FORBIDDEN_PORT, duration: 0.5 });
+    if (probe.through > 0) throw new Error(`${path.name}: the policy is not enforced: ${JSON.stringify(probe)}`);
+  }
+  await listening.stop();
+}
+
+async function trafficSection(node: LabNode, settings: Settings): Promise<string> {
+  const paths: Path[] = [];
+  const { trafficRounds: rounds, trafficSeconds: seconds } = settings.sizes;
+  // Events cost something only while somebody reads them.
+  const monitor = settings.agent ? node.spawn(['cilium', 'monitor', '-v'], { stdio: 'ignore' }) : undefined;
+  try {
+    await makePaths(node, settings.agent, paths);
+    const series = await measureTraffic(paths, { rounds, seconds, onProgress: progress });
+    return `n = ${rounds} rounds of ${seconds} s\n\n${trafficTables(paths, series, PATH_NAMES.base, PATH_NAMES.bridge)}`;
+  } finally {
+    monitor?.kill();
+    for (const path of paths) await path.remove();
+  }
+}
+
+async function runSection(node: LabNode, settings: Settings): Promise<string> {
+  const networks = [
+    { name: 'none', title: 'no network' },
+    { name: 'bridge', title: 'default bridge' },
+    { name: NETWORKS.user, title: 'user-defined bridge' },
+    { name: NETWORKS.dual, title: 'user-defined dual-stack bridge' },
+    ...(settings.agent ? [{ name: NETWORKS.cilium, title: 'cilium' }] : []),
+  ];
+  const rounds = settings.sizes.runRounds;
+  const names = networks.map(({ name }) => name);
+  const series = await measureRuns(node, names, { rounds, onProgress: progress });
+  return `n = ${rounds}\n\n${runTable(networks, series, NETWORKS.dual)}`;
+}
+
+async function agentSection(node: LabNode, settings: Settings): Promise<string> {
+  const costs = await measureAgent(node, {
+    starts: settings.sizes.agentStarts,
+    idleSeconds: settings.sizes.idleSeconds,
+    network: NETWORKS.cilium,
+    onProgress: progress,
+  });
+  return agentTable(costs, []);
+}
+
+async function heading(node: LabNode): Promise<string> {
+  const { cpu, cpus, kernel, memoryGb } = await machineFacts();
+  const engine = await node.docker(['version', '-f', '{{.Server.Version}}']);
+  return `${new Date().toISOString().slice(0, 10)}, ${cpus} × ${cpu}, ${memoryGb} GB, Linux ${kernel}, Docker ${engine}.`;
+}
+
+async function main(): Promise<void> {
+  const settings = parseSettings();
+  const lab = new Lab({ name: `bench-${process.pid}`, nodes: 1, agent: settings.agent, onProgress: progress });
+  try {
+    await lab.up();
+    const node = lab.node(1);
+    await makeNetworks(node, settings.agent);
+    const results = [await heading(node)];
+    if (settings.sections.includes('traffic')) results.push(await trafficSection(node, settings));
+    if (settings.sections.includes('run')) results.push(await runSection(node, settings));
+    if (settings.sections.includes('agent') && settings.agent) results.push(await agentSection(node, settings));
+    console.log(results.join('\n\n'));
+    if (settings.writes) await writeResults(DOCUMENT, results.join('\n\n'));
+  } finally {
+    await lab.down();
+  }
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(`bench: ${describeError(error)}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The ways from a client to a server on one machine that are compared with each other. */
+import { readFile } from 'node:fs/promises';
+import { output } from '../../lab/command.ts';
+import type { LabNode } from '../../lab/node.ts';
+import type { Place } from '../traffic/traffic.ts';
+
+export interface Path {
+  readonly name: string;
+  readonly client: Place;
+  readonly server: Place;
+  /** Of the server. */
+  readonly addresses: { readonly ipv4: string; readonly ipv6?: string };
+  /** Takes away what the path was made of. */
+  remove(): Promise<void>;
+}
+
+/** What the others are held against: a veth pair between two namespaces and nothing else. */
+export function bareVeth(): Promise<Path> {
+  return namespacePath('bare veth pair', ['a', 'b'], (a, b) =>
+    ipBatch([`link add eth0 netns ${a} type veth peer name eth0 netns ${b}`]),
+  );
+}
+
+/** A Linux bridge in a namespace of its own, without netfilter. */
+export function bareBridge(): Promise<Path> {
+  return namespacePath('bare bridge', ['ba', 'bb', 'br'], async (a, b, bridge) => {
+    await ipBatch([
+      `link add eth0 netns ${a} type veth peer name left netns ${bridge!}`,
+      `link add eth0 netns ${b} type veth peer name right netns ${bridge!}`,
+    ]);
+    const ports = ['left', 'right'].map((port) => `link set dev ${port} master br0 up`);
+    await ipBatch(['link add br0 type bridge mcast_snooping 0', 'link set br0 up', ...ports], bridge);
+  });
+}
+
+/** Namespaces of our own, the first two with an eth0 each that `wire` has put there. */
+async function namespacePath(
+  name: string,
+  suffixes: readonly string[],
+  wire: (a: string, b: string, third?: string) => Promise<void>,
+): Promise<Path> {
+  const all = suffixes.map((suffix) => `perf-${suffix}-${process.pid}`);
+  const [a, b, third] = all as [string, string, string?];
+  const remove = () => ipBatch(all.map((namespace) => `netns del ${namespace}`));
+  await ipBatch(all.map((namespace) => `netns add ${namespace}`));
+  try {
+    await wire(a, b, third);
+    await ipBatch(hostCommands(1), a);
+    await ipBatch(hostCommands(2), b);
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+  return {
+    name,
+    client: { netns: a },
+    server: { netns: b },
+    addresses: { ipv4: '10.98.0.2', ipv6: 'fd98::2' },
+    remove,
+  };
+}
+
+function hostCommands(host: number): string[] {
+  const addresses = [`addr add 10.98.0.${host}/24 dev eth0`, `addr add fd98::${host}/64 dev eth0 nodad`];
+  return ['link set lo up', 'link set eth0 up', ...addresses];
+}
+
+async function ipBatch(commands: readonly string[], namespace?: string): Promise<void> {
+  await output(['ip', ...(namespace === undefined ? [] : ['-n', namespace]), '-batch', '-'], {
+    input: `${commands.join('\n')}\n`,
+  });
+}
+
+export interface ContainerPathOptions {
+  readonly network: string;
+  /** Labels of both containers; `role` is set by us. */
+  readonly labels?: { readonly client: readonly string[]; readonly server: readonly string[] };
+}
+
+/** Two containers on one Docker network. */
+export async function containerPath(node: LabNode, name: string, options: ContainerPathOptions): Promise<Path> {
+  const start = (labels: readonly string[]) =>
+    node.docker([
+      ...['run', '-d', '--network', options.network, ...labels.flatMap((label) => ['-l', label])],
+      ...['busybox', 'sleep', '2147483647'],
+    ]);
+  const server = await start(options.labels?.server ?? []);
+  const client = await start(options.labels?.client ?? []);
+  const serverPid = await pidOf(node, server);
+  return {
+    name,
+    client: { pid: await pidOf(node, client) },
+    server: { pid: serverPid },
+    addresses: await addressesOf(node, server),
+    remove: async () => {
+      await node.docker(['rm', '-f', client, server]);
+    },
+  };
+}
+
+export async function pidOf(node: LabNode, container: string): Promise<number> {
+  return Number(await node.docker(['inspect', '-f', '{{.State.Pid}}', container]));
+}
+
+/** A container's addresses as its own namespace has them: with our driver Docker may not know the IPv6 one. */
+export async function addressesOf(node: LabNode, container: string): Promise<Path['addresses']> {
+  const pid = await pidOf(node, container);
+  const listed = await output(['nsenter', `--net=/proc/${pid}/ns/net`, 'ip', '-j', 'addr', 'show', 'scope', 'global']);
+  const links = JSON.parse(listed) as { addr_info: { family: string; local: string }[] }[];
+  const find = (family: string) =>
+    links.flatMap((link) => link.addr_info).find((info) => info.family === family)?.local;
+  const [ipv4, ipv6] = [find('inet'), find('inet6')];
+  if (ipv4 === undefined) throw new Error(`container ${container} has no IPv4 address`);
+  return { ipv4, ...(ipv6 !== undefined && { ipv6 }) };
+}
+
+/** Facts of the machine that a reader needs to judge the figures. */
+export async function machineFacts(): Promise<{ cpu: string; cpus: number; kernel: string; memoryGb: number }> {
+  const cpuinfo = await readFile('/proc/cpuinfo', 'utf8');
+  const meminfo = await readFile('/proc/meminfo', 'utf8');
+  return {
+    cpu: /^model name\s*: (.*)$/m.exec(cpuinfo)?.[1] ?? process.arch,
+    cpus: cpuinfo.match(/^processor\s*:/gm)?.length ?? 0,
+    kernel: (await readFile('/proc/sys/kernel/osrelease', 'utf8')).trim(),
+    memoryGb: Math.round(Number(/^MemTotal:\s*(\d+)/m.exec(meminfo)?.[1] ?? 0) / 2 ** 20),
+  };
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Turns measurements into Markdown tables, for the terminal and for docs/benchmarks.md. */
+import { readFile, writeFile } from 'node:fs/promises';
+import type { AgentCosts } from './agent-section.ts';
+import type { Path } from './paths.ts';
+import { medianRatio, quantile, type Series, summarize } from './statistics.ts';
+import { type Family, type Figure, seriesName } from './traffic-section.ts';
+
+/** What the tables of docs/benchmarks.md stand between; everything else in that file is written by people. */
+const BEGIN = '<!-- begin of the results that `make bench` writes -->';
+const END = '<!-- end of the results -->';
+
+type Cell = string | number;
+
+export function table(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
+  const lines = [head, head.map((_title, column) => (column === 0 ? '---' : '---:')), ...rows];
+  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** "median (first quartile–third quartile)" */
+function spread(values: readonly number[], scale: number, digits: number): string {
+  const { q1, median, q3 } = summarize(values);
+  const [a, b, c] = [median, q1, q3].map((value) => (value * scale).toFixed(digits));
+  return `${a!} (${b!}–${c!})`;
+}
+
+export function trafficTables(paths: readonly Path[], series: Series, base: string, bridge: string): string {
+  const tables = (['ipv4', 'ipv6'] as const).map((family) => {
+    const of = (path: string, figure: Figure) => series.of(seriesName(path, family, figure));
+    const rows = paths
+      .filter((path) => of(path.name, 'rr rate').length > 0)
+      .map(({ name }) => [
+        name,
+        spread(of(name, 'rr rate'), 1e-3, 1),
+        medianRatio(of(name, 'rr rate'), of(base, 'rr rate')).toFixed(2),
+        (quantile(of(name, 'rr p50'), 0.5) / 1e3).toFixed(1),
+        (quantile(of(name, 'rr p99'), 0.5) / 1e3).toFixed(1),
+        spread(of(name, 'crr rate'), 1e-3, 1),
+        medianRatio(of(name, 'crr rate'), of(base, 'crr rate')).toFixed(2),
+        spread(of(name, 'stream rate'), 1e-9, 1),
+        spread(of(name, 'stream cpu'), 1, 3),
+        medianRatio(of(name, 'stream cpu'), of(bridge, 'stream cpu')).toFixed(2),
+      ]);
+    const head = [
+      `${FAMILY_NAMES[family]}: path`,
+      ...['request/response, k/s', 'vs bare', 'p50 µs', 'p99 µs', 'connects, k/s', 'vs bare'],
+      ...['stream, Gbit/s', 'CPU ns/byte', `vs ${bridge}`],
+    ];
+    return table(head, rows);
+  });
+  return tables.join('\n\n');
+}
+
+const FAMILY_NAMES: Record<Family, string> = { ipv4: 'IPv4', ipv6: 'IPv6' };
+
+export function runTable(networks: readonly { name: string; title: string }[], series: Series, base: string): string {
+  const rows = networks.map(({ name, title }) => [
+    title,
+    spread(series.of(name), 1, 0),
+    quantile(series.of(name), 0.99).toFixed(0),
+    medianRatio(series.of(name), series.of(base)).toFixed(2),
+  ]);
+  return table(['`docker run -d` on', 'ms', 'p99 ms', 'vs user-defined dual stack'], rows);
+}
+
+export function agentTable(costs: AgentCosts, joins: readonly number[]): string {
+  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+  const maps = [...costs.mapBytes].toSorted((a, b) => b[1] - a[1]);
+  const total = maps.reduce((sum, [, bytes]) => sum + bytes, 0);
+  return [
+    table(
+      ['the agent', ''],
+      [
+        ['first RequestAddress to Join reply, ms', `${spread(joins, 1, 1)}, p99 ${quantile(joins, 0.99).toFixed(1)}`],
+        ['start to answering, 30 containers, ms', spread(costs.starts, 1, 0)],
+        ['idle, 30 containers, % of a core', (costs.idleCpu * 100).toFixed(2)],
+        ...[...costs.residentBytes].map(([count, bytes]) => [`resident, ${count} containers, MiB`, mib(bytes)]),
+        ['maps, MiB', mib(total)],
+      ],
+    ),
+    table(
+      ['map', 'MiB'],
+      maps.filter(([, bytes]) => bytes >= 2 ** 16).map(([name, bytes]) => [`\`${name}\``, mib(bytes)]),
+    ),
+  ].join('\n\n');
+}
+
+/** Puts the results into the file, in place of the earlier ones. */
+export async function writeResults(file: string, results: string): Promise<void> {
+  const text = await readFile(file, 'utf8');
+  const [before, rest] = text.split(BEGIN);
+  const after = rest?.split(END)[1];
+  if (before === undefined || after === undefined) throw new Error(`${file} lacks the lines "${BEGIN}" and "${END}"`);
+  await writeFile(file, `${before}${BEGIN}\n\n${results}\n\n${END}${after}`);
+}

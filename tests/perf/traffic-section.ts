@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Request/response, connect rate and one stream over every path, interleaved round by round. */
+import { Traffic } from '../traffic/traffic.ts';
+import type { Path } from './paths.ts';
+import { rotated, Series } from './statistics.ts';
+
+export type Family = 'ipv4' | 'ipv6';
+
+/** Both ends of rr and crr share this CPU, so that no wake-up of an idle CPU is measured. */
+const PING_PONG_CPU = 1;
+const STREAM_SENDER_CPU = 0;
+
+export interface TrafficMeasurement {
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly onProgress: (step: string) => void;
+}
+
+/** A series per path, family and figure, named by `seriesName`. */
+export async function measureTraffic(paths: readonly Path[], options: TrafficMeasurement): Promise<Series> {
+  const series = new Series();
+  const cases = paths.flatMap((path) => {
+    const { ipv4, ipv6 } = path.addresses;
+    return [
+      { path, family: 'ipv4' as const, addr: ipv4 },
+      ...(ipv6 === undefined ? [] : [{ path, family: 'ipv6' as const, addr: ipv6 }]),
+    ];
+  });
+  const servers = await Promise.all(paths.map((path) => Traffic.start(path.server, 'server', { cpu: PING_PONG_CPU })));
+  try {
+    for (let round = 0; round < options.rounds; round++) {
+      options.onProgress(`traffic: round ${round + 1} of ${options.rounds}`);
+      for (const { path, family, addr } of rotated(cases, round)) {
+        const add = (figure: Figure, value: number) => series.add(seriesName(path.name, family, figure), value);
+        const common = { addr, duration: options.seconds };
+        const rr = await Traffic.run(path.client, 'rr', { ...common, cpu: PING_PONG_CPU });
+        add('rr rate', rr.rate);
+        add('rr p50', rr.p50Ns);
+        add('rr p99', rr.p99Ns);
+        const crr = await Traffic.run(path.client, 'crr', { ...common, cpu: PING_PONG_CPU });
+        if (crr.failed > 0) throw new Error(`${path.name} ${family}: ${crr.failed} connections: ${crr.lastError}`);
+        add('crr rate', crr.rate);
+        add('crr p99', crr.p99Ns);
+        const stream = await Traffic.run(path.client, 'stream', { ...common, cpu: STREAM_SENDER_CPU });
+        add('stream rate', stream.bitsPerSecond);
+        add('stream cpu', stream.cpuNsPerByte);
+      }
+    }
+  } finally {
+    await Promise.all(servers.map((server) => server.stop()));
+  }
+  return series;
+}
+
+export type Figure = 'rr rate' | 'rr p50' | 'rr p99' | 'crr rate' | 'crr p99' | 'stream rate' | 'stream cpu';
+
+export function seriesName(path: string, family: Family, figure: Figure): string {
+  return `${path}|${family}|${figure}`;
+}
