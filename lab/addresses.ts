@@ -23,5 +23,5 @@ export const WORLD: Addresses = { ipv4: '198.51.100.1', ipv6: '2001:db8:251::1' 
 
 /** Ranges from which the agent of a node gives addresses to containers. */
 export function containerRanges(number: number): Addresses {
-  return { ipv4: `10.${15 + number}.0.0/16`, ipv6: `fd15:${number}::/48` };
+  return { ipv4: `10.${15 + number}.0.0/16`, ipv6: `fd15:${number}::/64` };
 }

@@ -4,6 +4,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { describeError } from '../errors/cilium-error.ts';
 import type { Addresses } from './addresses.ts';
+import { formatTable } from './table.ts';
 import { DEFAULT_LAB, Lab, type LabOptions } from './lab.ts';
 import { parseNodeNumber } from './node.ts';
 
@@ -70,14 +71,7 @@ function printStatus(lab: Lab): void {
     const state = node.up ? 'up' : 'down';
     rows.push([node.name, state, both(node.addresses), pid(node.dockerdPid), pid(node.agentPid)]);
   }
-  const widths = rows[0]!.map((_title, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  for (const row of rows)
-    console.log(
-      row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join('   ')
-        .trimEnd(),
-    );
+  console.log(formatTable(rows));
 }
 
 /** Runs a command in a machine of the lab with this process's terminal; gives back its exit status. */

@@ -143,10 +143,9 @@ export class LabNode {
     await this.#agent.start({
       argv: [
         join(HOME, 'bin/cilium-agent'),
-        ...['--state-dir', join(this.machine.dir, 'cilium'), '--run-dir', '/run/cilium'],
-        ...['--plugin-socket', PLUGIN_SOCKET, '--docker-host', `unix://${DOCKER_SOCKET}`],
-        ...['--bpf-root', '/sys/fs/bpf', '--node-name', this.name],
-        ...['--ipv4-range', ranges.ipv4, '--ipv6-range', ranges.ipv6],
+        `--state-dir=${join(this.machine.dir, 'cilium')}`,
+        `--ipv4-range=${ranges.ipv4}`,
+        `--ipv6-range=${ranges.ipv6}`,
         ...(this.#options.agentArgs ?? []),
         ...args,
       ],

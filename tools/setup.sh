@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what building, running and testing need: Debian packages and npm packages. Starts no service.
+# Safe to repeat; a second run takes a moment. With --tests: what only the tests need, too.
+set -eu
+. "$(dirname "$0")/as-root.sh"
+cd "$(dirname "$0")/.."
+
+# To build and to run.
+packages='clang libc6-dev libbpf-dev libbpf1 linux-libc-dev busybox-static iproute2 iptables nftables util-linux procps bpftool'
+[ "${1:-}" != --tests ] || packages="$packages docker-compose"
+# Docker's own packages in place of Debian's do as well, and would be removed by these.
+command -v dockerd >/dev/null || packages="$packages docker.io"
+
+log=.cache/setup.log
+mkdir -p .cache
+
+fail() {
+	echo "setup: $1" >&2
+	exit 1
+}
+
+is_installed() {
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# Package scripts ask this policy before they start a service.
+policy=/usr/sbin/policy-rc.d
+policy_mark='# Made by the set-up of cilium-docker while it installs packages.'
+forbid_services() {
+	[ ! -e $policy ] || return 0
+	printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" >$policy.new
+	chmod 755 $policy.new
+	mv $policy.new $policy
+}
+allow_services() {
+	if grep -qsF "$policy_mark" $policy; then rm -f $policy; fi
+}
+
+install_packages() {
+	missing=
+	for package in $packages; do is_installed "$package" || missing="$missing $package"; done
+	[ -n "$missing" ] || return 0
+	command -v apt-get >/dev/null || fail "needs a Debian 12 machine, or these packages:$missing"
+	echo "Installing Debian packages:$missing"
+	trap allow_services EXIT
+	trap 'exit 1' INT TERM HUP
+	forbid_services
+	export DEBIAN_FRONTEND=noninteractive
+	# Other people's sources may be out of order: what counts is whether the packages can be had.
+	apt-get update >"$log" 2>&1 || true
+	# shellcheck disable=SC2086
+	apt-get install -y --no-install-recommends $missing >>"$log" 2>&1 ||
+		fail "Debian packages could not be installed; is the network there? $(grep -E '^[EW]:' "$log" | tail -n 1) (all of it: $log)"
+	case $missing in *docker.io*)
+		# Nor does the engine start at the next boot: it was not there before.
+		if command -v systemctl >/dev/null; then
+			systemctl disable docker.service docker.socket containerd.service >>"$log" 2>&1 || true
+		fi ;;
+	esac
+	allow_services
+}
+
+install_npm_packages() {
+	stamp=node_modules/.installed
+	wanted=$(cksum <package-lock.json)
+	[ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || return 0
+	command -v npm >/dev/null || fail 'needs Node.js and npm'
+	echo 'Installing npm packages'
+	npm ci --no-update-notifier >"$log" 2>&1 ||
+		fail "npm packages could not be installed; is the network there? $(grep -E 'npm error' "$log" | head -n 1) (all of it: $log)"
+	echo "$wanted" >$stamp
+}
+
+allow_services # what a killed run left
+install_packages
+install_npm_packages
