@@ -94,7 +94,9 @@ function isEmpty(body: unknown): boolean {
 function parse<Request>(method: string, schema: z.ZodType<Request>, body: unknown): Request {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => `${fieldName(issue.path)}: ${issue.message}`);
+  const problems = result.error.issues.map((issue) =>
+    issue.path.length === 0 ? issue.message : `${fieldName(issue.path)}: ${issue.message}`,
+  );
   throw new CiliumError('InvalidArgument', `${method}: ${problems.join('; ')}`);
 }
 
