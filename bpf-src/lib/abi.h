@@ -91,7 +91,7 @@ _Static_assert(sizeof(struct policy_entry) == 12, "policy_entry is ABI");
 
 /* The two ends are stored in order (lower address first; same address: lower port first), so a packet and its reply
  * make the same key with one look-up. CT_F_LOWER_STARTED in the entry tells who opened. ICMP echo: the identifier
- * stands in both ports.
+ * stands in the port of the end that asked, 0 in the other (so two ends that ping each other make two entries).
  */
 struct ct4_key {
 	__u8 lower_addr[4];
@@ -135,8 +135,9 @@ _Static_assert(sizeof(struct ct_entry) == 24, "ct_entry is ABI");
 
 /* ---- cilium_snat{4,6}: masquerade ----------------------------------------------------------------------------- */
 
-/* Forward entry (SNAT_REPLY 0): packet of a container as it left it -> what the wire sees as source.
- * Reverse entry (SNAT_REPLY 1): reply as it arrives (source: remote, destination: this node) -> the container.
+/* SNAT_FORWARD: packet of a container as it left it -> what the wire sees as source.
+ * SNAT_REPLY: reply as it arrives (source: remote, destination: this node) -> the container.
+ * ICMP echo: the identifier stands in the port of the end that asked, 0 in the other.
  */
 #define SNAT_FORWARD 0
 #define SNAT_REPLY 1
@@ -263,6 +264,33 @@ enum trace_reason {
 	TRACE_REASON_REPLY = 2,
 	TRACE_REASON_RELATED = 3,
 	TRACE_REASON_UNKNOWN = 5,
+};
+
+/* Why a packet was dropped. Helpers return these; events and metrics carry the positive number, which is Cilium's. */
+enum drop_reason {
+	DROP_INVALID_SMAC = -130,	/* source MAC is not the endpoint's */
+	DROP_INVALID_SIP = -132,	/* source address is not the endpoint's, or one of ours from outside */
+	DROP_POLICY = -133,		/* nothing allows it */
+	DROP_INVALID = -134,		/* malformed or truncated header */
+	DROP_CT_INVALID_HDR = -135,	/* TCP flags that no connection has, ICMP error about an unusable packet */
+	DROP_FRAG_NEEDED = -136,	/* too big and no answer could be sent */
+	DROP_CT_UNKNOWN_PROTO = -137,	/* neither TCP, UDP, SCTP nor ICMP */
+	DROP_WRITE_ERROR = -141,	/* a helper could not change the packet */
+	DROP_UNKNOWN_TARGET = -150,	/* address of a container range that no endpoint has */
+	DROP_UNROUTABLE = -151,		/* multicast, loopback, link-local; host or world for an --internal network */
+	DROP_CT_CREATE_FAILED = -155,
+	DROP_INVALID_EXTHDR = -156,	/* IPv6 extension headers: too many, out of place, source routing */
+	DROP_UNKNOWN_CT = -163,		/* ICMP error that belongs to no flow */
+	DROP_UNSUPPORTED_L2 = -166,	/* neither ARP, IPv4 nor IPv6 */
+	DROP_NAT_NO_MAPPING = -167,	/* no port left to masquerade with */
+	DROP_NAT_UNSUPP_PROTO = -168,	/* SCTP and odd ICMP cannot be masqueraded */
+	DROP_FIB_FAILED = -169,		/* ext_error: BPF_FIB_LKUP_RET_* */
+	DROP_FRAG_NOT_FOUND = -175,	/* later fragment whose first was not seen */
+	DROP_FORBIDDEN_ICMP6 = -176,	/* router advertisement or redirect from a container */
+	DROP_PROXY_LOOKUP_FAILED = -178, /* the policy wants a proxy and there is none */
+	DROP_POLICY_DENY = -181,	/* a rule denies it */
+	DROP_VLAN_FILTERED = -182,
+	DROP_TTL_EXCEEDED = -196,	/* used up and no answer could be sent */
 };
 
 #define EVENT_F_IPV6 1

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Whose address is it? Endpoints of this node by address (also the anti-spoofing look-up), everything else by prefix. */
+#pragma once
+
+#include "common.h"
+
+/* Written by the agent only. User-space twin: datapath/maps/ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct endpoint_key);
+	__type(value, struct endpoint_info);
+	__uint(max_entries, 65535);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} cilium_lxc SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__type(key, struct ipcache_key);
+	__type(value, struct ipcache_info);
+	__uint(max_entries, 512000);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} cilium_ipcache SEC(".maps");
+
+#define IDENTITY_HOST 1
+#define IDENTITY_WORLD_IPV4 9
+#define IDENTITY_WORLD_IPV6 10
+
+static __always_inline struct endpoint_info *endpoint_find(const union address *a, const bool v6)
+{
+	struct endpoint_key key = { .family = v6 ? ADDR_FAMILY_IPV6 : ADDR_FAMILY_IPV4 };
+
+	address_copy(key.addr, a, v6);
+	return bpf_map_lookup_elem(&cilium_lxc, &key);
+}
+
+/* A container of this node, not an address of the node itself. */
+static __always_inline bool is_container(const struct endpoint_info *ep)
+{
+	return ep && !(ep->flags & ENDPOINT_F_HOST);
+}
+
+static __always_inline __u32 identity_of(const union address *a, const bool v6)
+{
+	struct ipcache_key key = {
+		.prefixlen = IPCACHE_STATIC_PREFIX + (v6 ? 128 : 32),
+		.family = v6 ? ADDR_FAMILY_IPV6 : ADDR_FAMILY_IPV4,
+	};
+	struct ipcache_info *info;
+
+	address_copy(key.addr, a, v6);
+	info = bpf_map_lookup_elem(&cilium_ipcache, &key);
+	if (likely(info))
+		return info->identity;
+	return v6 ? IDENTITY_WORLD_IPV6 : IDENTITY_WORLD_IPV4;
+}
