@@ -16,6 +16,7 @@ import { Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import { measureAgent } from './agent-section.ts';
+import { measureJoins } from './join-section.ts';
 import { bareBridge, bareVeth, containerPath, machineFacts, type Path } from './paths.ts';
 import { agentTable, runTable, trafficTables, writeResults } from './report.ts';
 import { measureRuns } from './run-section.ts';
@@ -25,8 +26,15 @@ const DOCUMENT = join(import.meta.dirname, '../../docs/benchmarks.md');
 const SECTIONS = ['traffic', 'run', 'agent'] as const;
 type Section = (typeof SECTIONS)[number];
 
-const FULL = { trafficRounds: 9, trafficSeconds: 0.8, runRounds: 15, agentStarts: 9, idleSeconds: 20 };
-const QUICK: typeof FULL = { trafficRounds: 3, trafficSeconds: 0.2, runRounds: 3, agentStarts: 3, idleSeconds: 3 };
+const FULL = { trafficRounds: 9, trafficSeconds: 0.8, runRounds: 15, joins: 50, agentStarts: 9, idleSeconds: 20 };
+const QUICK: typeof FULL = {
+  trafficRounds: 3,
+  trafficSeconds: 0.2,
+  runRounds: 3,
+  joins: 5,
+  agentStarts: 3,
+  idleSeconds: 3,
+};
 
 /** Docker networks of the node, by the names they get there. */
 const NETWORKS = { user: 'user-bridge', dual: 'dual-bridge', cilium: 'cilium-net' };
@@ -154,7 +162,9 @@ async function agentSection(node: LabNode, settings: Settings): Promise<string> 
     network: NETWORKS.cilium,
     onProgress: progress,
   });
-  return agentTable(costs, []);
+  const { joins: containers } = settings.sizes;
+  const joins = await measureJoins(node, { containers, network: NETWORKS.cilium, onProgress: progress });
+  return agentTable(costs, joins);
 }
 
 async function heading(node: LabNode): Promise<string> {

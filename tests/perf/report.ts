@@ -3,6 +3,7 @@
 /** Turns measurements into Markdown tables, for the terminal and for docs/benchmarks.md. */
 import { readFile, writeFile } from 'node:fs/promises';
 import type { AgentCosts } from './agent-section.ts';
+import type { JoinTimes } from './join-section.ts';
 import type { Path } from './paths.ts';
 import { medianRatio, quantile, type Series, summarize } from './statistics.ts';
 import { type Family, type Figure, seriesName } from './traffic-section.ts';
@@ -23,6 +24,10 @@ function spread(values: readonly number[], scale: number, digits: number): strin
   const { q1, median, q3 } = summarize(values);
   const [a, b, c] = [median, q1, q3].map((value) => (value * scale).toFixed(digits));
   return `${a!} (${b!}–${c!})`;
+}
+
+function withTail(values: readonly number[]): string {
+  return `${spread(values, 1, 1)}, p99 ${quantile(values, 0.99).toFixed(1)}`;
 }
 
 export function trafficTables(paths: readonly Path[], series: Series, base: string, bridge: string): string {
@@ -64,7 +69,7 @@ export function runTable(networks: readonly { name: string; title: string }[], s
   return table(['`docker run -d` on', 'ms', 'p99 ms', 'vs user-defined dual stack'], rows);
 }
 
-export function agentTable(costs: AgentCosts, joins: readonly number[]): string {
+export function agentTable(costs: AgentCosts, joins: JoinTimes): string {
   const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
   const maps = [...costs.mapBytes].toSorted((a, b) => b[1] - a[1]);
   const total = maps.reduce((sum, [, bytes]) => sum + bytes, 0);
@@ -72,7 +77,8 @@ export function agentTable(costs: AgentCosts, joins: readonly number[]): string 
     table(
       ['the agent', ''],
       [
-        ['first RequestAddress to Join reply, ms', `${spread(joins, 1, 1)}, p99 ${quantile(joins, 0.99).toFixed(1)}`],
+        ['first RequestAddress to Join reply, ms', withTail(joins.wall)],
+        ['of that, inside the agent, ms', withTail(joins.own)],
         ['start to answering, 30 containers, ms', spread(costs.starts, 1, 0)],
         ['idle, 30 containers, % of a core', (costs.idleCpu * 100).toFixed(2)],
         ...[...costs.residentBytes].map(([count, bytes]) => [`resident, ${count} containers, MiB`, mib(bytes)]),
