@@ -152,7 +152,7 @@ export class LabNode {
       env: this.#daemonEnvironment(),
       ready: async () =>
         (await answers(this.agentSocket, '/v1/healthz')) &&
-        (await answers(join(this.machine.root, PLUGIN_SOCKET), '/Plugin.Activate', 'POST')),
+        (await answers(join(this.machine.root, PLUGIN_SOCKET), '/NetworkDriver.GetCapabilities', 'POST')),
     });
   }
 
