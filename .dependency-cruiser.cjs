@@ -36,7 +36,7 @@ const names = Object.keys(rooms);
 module.exports = {
   forbidden: [
     rule('no-cycle', {}, { circular: true }),
-    rule('tests-stay-out', { pathNot: `^tests/|${test}` }, { path: `^tests/|/fake/|${test}` }),
+    rule('tests-stay-out', { pathNot: `^tests/|/fake/|${test}` }, { path: `^tests/|/fake/|${test}` }),
     rule(
       'pure',
       { path: `^(${pure.join('|')})/`, pathNot: test },
