@@ -121,7 +121,7 @@ test('ranges of networks must not overlap, whoever gave them', async (t) => {
   assert.equal(await plugin.error(create, simple('net2')), undefined);
   const refused: [string, RegExp][] = [
     ['10.203.0.0/24', /overlaps 10.203.0.0\/24 of network net2/],
-    ['10.0.0.0/8', /overlaps 10.15.0.0\/24 of another network: choose another --subnet/],
+    ['10.0.0.0/8', /overlaps 10.15.0.0\/24 of network net1: choose another --subnet/],
     ['192.168.7.0/25', /device eth0/],
     ['224.0.0.0/24', /multicast/],
   ];

@@ -255,10 +255,10 @@ export class Ipam implements Component {
   }
 
   *#taken(except: (pool: Pool) => boolean = () => false): Generator<TakenRange> {
+    for (const source of this.#sources) yield* source();
     for (const pool of this.#pools.values()) {
       if (!except(pool)) yield { prefix: pool.prefix, by: 'another network' };
     }
-    for (const source of this.#sources) yield* source();
   }
 
   #pool(id: string): Pool {

@@ -48,6 +48,12 @@ test('a container gets /32 and /128 of its pools, and after its end they are fre
   assert.equal(plugin.ipam.get(pool4)?.leasedCount, 1);
 });
 
+test('the release of an address that the network driver gave itself, which Docker sends with no pool, is no error', async (t) => {
+  const plugin = await startPlugin(t);
+  assert.equal(await plugin.error('IpamDriver.ReleaseAddress', { PoolID: '', Address: 'fd15::2' }), undefined);
+  assert.match(String(await plugin.error('IpamDriver.ReleaseAddress', { Address: 'fd15::2' })), /PoolID/);
+});
+
 test('--subnet, --ip-range, --gateway, --aux-address and --ip are honoured', async (t) => {
   const plugin = await startPlugin(t);
   const shape = { subnet: '10.201.0.0/16', ipRange: '10.201.5.0/24', gateway: '10.201.0.254' };

@@ -25,7 +25,8 @@ const RequestAddress = z.object({
   Address: addressField,
   Options: z.record(z.string(), z.unknown()).nullish(),
 });
-const ReleaseAddress = z.object({ PoolID: idField, Address: addressField });
+/** The IPv6 address that our network driver gave itself is released, too, as one of the pool "": DeleteEndpoint frees it. */
+const ReleaseAddress = z.object({ PoolID: z.string(), Address: addressField });
 
 export function ipamRouter(ipam: Ipam, log: Logger, clock: Clock): Router {
   const methods = new PluginRouter(log, clock);
