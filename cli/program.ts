@@ -41,6 +41,10 @@ export const COMMANDS: Readonly<Record<string, CommandGroup>> = {
     description: 'Rules: import, show, delete, check',
     load: async () => (await import('./commands/policy.ts')).register,
   },
+  monitor: {
+    description: 'Show drops, traces and policy verdicts as they happen',
+    load: async () => (await import('./commands/monitor.ts')).register,
+  },
 };
 
 /** A command that was used in a way that does not exist. */

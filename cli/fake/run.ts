@@ -44,8 +44,11 @@ export async function startNode(t: TestContext): Promise<FakeNode> {
 }
 
 /** Runs one command line and keeps what it writes. */
-export async function runCommand(argv: readonly string[], io: Partial<CliIo> = {}): Promise<Result> {
-  const stdout = collector();
+export async function runCommand(
+  argv: readonly string[],
+  { onOutput, ...io }: Partial<CliIo> & { onOutput?: () => void } = {},
+): Promise<Result> {
+  const stdout = collector(onOutput);
   const stderr = collector();
   const status = await runCli(argv, {
     stdout: stdout.stream,
@@ -59,11 +62,12 @@ export async function runCommand(argv: readonly string[], io: Partial<CliIo> = {
   return { stdout: stdout.text(), stderr: stderr.text(), status };
 }
 
-function collector(): { stream: Writable; text: () => string } {
+function collector(onWrite: () => void = () => undefined): { stream: Writable; text: () => string } {
   const chunks: Buffer[] = [];
   const stream = new Writable({
     write(chunk: Buffer, _encoding, done) {
       chunks.push(chunk);
+      onWrite();
       done();
     },
   });
