@@ -17,8 +17,8 @@ export interface LoggerOptions {
   readonly level: LogLevel;
   /** text: `time=… level=info subsys=daemon msg="…" key=value`; json: one object a line. */
   readonly format: 'text' | 'json';
-  /** A stream that is already open (it stays open), or the path of a file to append to. */
-  readonly destination: Writable | string;
+  /** A stream that is already open (it stays open), or the path of a file to append to. @default stderr */
+  readonly destination?: Writable | string;
   /** Fields of every line. */
   readonly fields?: LogFields;
 }
@@ -32,8 +32,9 @@ export interface RootLogger extends Logger {
 }
 
 export function createLogger(options: LoggerOptions): RootLogger {
-  const ownStream = typeof options.destination === 'string' ? openLogFile(options.destination) : undefined;
-  const stream = ownStream ?? (options.destination as Writable);
+  const { destination = process.stderr } = options;
+  const stream = typeof destination === 'string' ? openLogFile(destination) : destination;
+  const ownStream = stream === destination ? undefined : stream;
   const render = options.format === 'json' ? renderJson : renderText;
   const sink = winston.createLogger({
     levels: LOG_LEVELS,
