@@ -2,7 +2,7 @@
 
 /** A program that runs in a machine of the lab until it is stopped: dockerd, the agent, a web server. */
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CiliumError } from '../errors/cilium-error.ts';
@@ -62,12 +62,17 @@ export class Daemon {
     }
   }
 
-  /** Sends `signal` and waits until the process and its companions are gone. Does nothing when it is not running. */
+  /**
+   * Sends `signal` and waits until the process and its companions are gone. Does nothing when it is not running.
+   *
+   * Gone means reaped: a dockerd that finds the number of its last containerd taken waits for that one in vain.
+   */
   async stop(signal: NodeJS.Signals): Promise<void> {
     const pid = this.pid;
+    const gone = this.#group.pids().filter((one) => one === pid || this.#companions.includes(programName(one)));
     if (pid !== undefined) process.kill(pid, signal);
     const limit = performance.now() + STOP_TIMEOUT_MS;
-    while (this.#remaining(pid)) {
+    while (gone.some((one) => existsSync(`/proc/${one}`))) {
       if (performance.now() > limit) throw this.#failure(`did not end within ${STOP_TIMEOUT_MS} ms of ${signal}`);
       await delay(POLL_MS);
     }
@@ -98,10 +103,6 @@ export class Daemon {
     } finally {
       closeSync(log);
     }
-  }
-
-  #remaining(pid: number | undefined): boolean {
-    return this.#group.pids().some((other) => other === pid || this.#companions.includes(programName(other)));
   }
 
   #failure(what: string): CiliumError {

@@ -17,7 +17,7 @@ import { CiliumError } from '../errors/cilium-error.ts';
 import { MAX_NODES, nodeAddresses, OUTSIDE, WIRE_LENGTH, WORLD, type Addresses } from './addresses.ts';
 import { Cgroup } from './cgroup.ts';
 import { Daemon } from './daemon.ts';
-import { enginePath } from './engine.ts';
+import { enginePath, provideEngine } from './engine.ts';
 import { makeImages } from './images.ts';
 import { Machine } from './machine.ts';
 import { LabNode } from './node.ts';
@@ -112,6 +112,7 @@ export class Lab {
     await this.#exclusively(async () => {
       mkdirSync(this.dir, { recursive: true });
       writeFileSync(this.#settingsFile, JSON.stringify(this.#settings));
+      await provideEngine(this.#settings.engine);
       await this.#upOutside();
       await Promise.all(this.nodes.map((node) => this.#upNode(node)));
     });

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The lab itself, Docker Engines only. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { isCiliumError } from '../../errors/cilium-error.ts';
+import { output } from '../../lab/command.ts';
+import { Lab, type LabOptions } from '../../lab/lab.ts';
+import { HOME } from '../../lab/node.ts';
+
+let made = 0;
+
+function newLab(t: TestContext, options: LabOptions = {}): Lab {
+  const lab = new Lab({ name: `t-${process.pid}-lab${++made}`, agent: false, ...options });
+  t.after(() => lab.down());
+  return lab;
+}
+
+/** What a lab could leave on the machine. */
+async function traces(lab: Lab): Promise<Record<string, unknown>> {
+  return {
+    processes: readdirSync('/proc').filter((name) => /^\d+$/.test(name) && isProcessOf(lab, name)),
+    groups: readdirSync('/sys/fs/cgroup', { recursive: true, encoding: 'utf8' }).filter((path) =>
+      path.includes(lab.name),
+    ),
+    mounts: readFileSync('/proc/self/mounts', 'utf8')
+      .split('\n')
+      .filter((line) => line.includes(lab.name)),
+    links: (await output(['ip', '-br', 'link'])).split('\n'),
+    filters: await output(['nft', 'list', 'ruleset']),
+    run: readdirSync('/run'),
+    files: existsSync(lab.dir),
+  };
+}
+
+function isProcessOf(lab: Lab, pid: string): boolean {
+  try {
+    const isZombie = readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ');
+    return !isZombie && readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(lab.name);
+  } catch {
+    return false; // has ended
+  }
+}
+
+test('privileged: a lab that came and went leaves nothing', async (t) => {
+  const lab = newLab(t, { nodes: 2 });
+  const before = await traces(lab);
+  await lab.up();
+  await lab.node(1).docker(['run', '-d', '--name', 'app1', 'web']);
+  await lab.down();
+  assert.deepEqual(await traces(lab), before);
+  await lab.down();
+});
+
+test('privileged: each node has its own engine, and outside is reached from all in both families', async (t) => {
+  const lab = newLab(t, { nodes: 2 });
+  await lab.up();
+  for (const node of lab.nodes) {
+    assert.equal(await node.docker(['info', '--format', '{{.Name}}']), node.name);
+    assert.equal(await node.exec(['docker', 'info', '--format', '{{.Name}}']), node.name);
+    for (const [address, client] of [
+      ['192.168.251.254', node.addresses.ipv4],
+      ['198.51.100.1', node.addresses.ipv4],
+      ['[fd00:251::fe]', node.addresses.ipv6],
+      ['[2001:db8:251::1]', node.addresses.ipv6],
+    ]) {
+      const url = `http://${address}`;
+      assert.equal(await node.exec(['busybox', 'wget', '-q', '-O', '-', url]), 'outside', url);
+      assert.equal(await node.exec(['busybox', 'wget', '-q', '-O', '-', `${url}/cgi-bin/client`]), client, url);
+    }
+  }
+});
+
+test('privileged: up on a lab that is up changes nothing, and starts again what has died', async (t) => {
+  const lab = newLab(t);
+  await lab.up();
+  const node = lab.node(1);
+  await node.docker(['run', '-d', '--restart', 'always', '--name', 'app1', 'web']);
+  const first = lab.status();
+  await new Lab({ name: lab.name }).up();
+  assert.deepEqual(lab.status(), first);
+  await node.killDockerd();
+  assert.equal(node.dockerdPid, undefined);
+  await new Lab({ name: lab.name }).up();
+  assert.notEqual(node.dockerdPid, undefined);
+  assert.equal(await node.docker(['ps', '-a', '--format', '{{.Names}}']), 'app1');
+});
+
+test('privileged: a lab is cleared, or completed, after its up was killed at any step', async (t) => {
+  const steps = ['wire', 'outside', 'node1: namespaces', 'node1: Docker Engine'];
+  for (const [index, step] of steps.entries()) {
+    const lab = newLab(t);
+    const before = await traces(lab);
+    await killAtStep(lab, step);
+    if (index % 2 === 0) {
+      await lab.up();
+      assert.equal(await lab.node(1).docker(['info', '--format', '{{.Name}}']), 'node1', step);
+    }
+    await lab.down();
+    assert.deepEqual(await traces(lab), before, step);
+  }
+});
+
+/** Runs `bin/lab up` and kills it as soon as it says that it is at this step. */
+async function killAtStep(lab: Lab, step: string): Promise<void> {
+  const command = spawn(join(HOME, 'bin/lab'), ['--name', lab.name, 'up', '--no-agent'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let said = '';
+  command.stdout.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+    if (said.includes(`${step}\n`)) command.kill('SIGKILL');
+  });
+  const signal = await new Promise((resolve) => command.once('exit', (_status, killedBy) => resolve(killedBy)));
+  assert.equal(signal, 'SIGKILL', `up was killed at "${step}": ${said}`);
+}
+
+test('privileged: two commands cannot work on one lab at the same time', async (t) => {
+  const lab = newLab(t);
+  const [first, second] = await Promise.allSettled([lab.up(), new Lab({ name: lab.name }).up()]);
+  assert.equal(first.status, 'fulfilled');
+  assert.equal(second.status, 'rejected');
+  assert.equal(isCiliumError(second.reason, 'InUse'), true);
+});
+
+test('privileged: a command in a node ends with its own status, in the caller’s folder', async (t) => {
+  const lab = newLab(t);
+  await lab.up();
+  const result = await lab.node(1).run(['sh', '-c', 'pwd; hostname; exit 7']);
+  assert.deepEqual([result.stdout, result.status], [`${process.cwd()}\nnode1\n`, 7]);
+  const exec = spawn(join(HOME, 'bin/lab'), ['--name', lab.name, 'exec', '1', '--', 'sh', '-c', 'exit 9']);
+  assert.equal(await new Promise((resolve) => exec.once('exit', resolve)), 9);
+});
