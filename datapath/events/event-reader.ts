@@ -58,11 +58,17 @@ export class EventReader {
     return this.#ring !== undefined;
   }
 
-  /** Begins to deliver. What is in the ring already comes first. Throws when it is running. */
-  start(listener: BatchListener): void {
+  /**
+   * Begins to deliver: what is written from now on, or first what is in the ring (while nobody reads, a full ring keeps the
+   * oldest records and refuses new ones). Throws when it is running.
+   */
+  start(listener: BatchListener, from: 'now' | 'oldest' = 'now'): void {
     if (this.#ring !== undefined) throw new CiliumError('Internal', 'the event reader is running');
-    this.#ring = mapRing(this.#map);
+    const ring = mapRing(this.#map);
+    if (from === 'now') Atomics.store(ring.consumer, 0, Atomics.load(ring.producer, 0));
+    this.#ring = ring;
     this.#listener = listener;
+    this.#interval = BUSY_INTERVAL_MS;
     this.#schedule(0);
   }
 

@@ -15,11 +15,8 @@ import * as links from './link.ts';
 import { RouteSocket, RouteSubscription } from './route-socket.ts';
 import * as routes from './route.ts';
 
-const RTMGRP_LINK = 0x1;
 const RTMGRP_IPV4_IFADDR = 0x10;
-const RTMGRP_IPV4_ROUTE = 0x40;
 const RTMGRP_IPV6_IFADDR = 0x100;
-const RTMGRP_IPV6_ROUTE = 0x400;
 
 /** Deletions waiting at most; each takes 10-30 ms. */
 const MAX_QUEUED_DELETIONS = 4096;
@@ -145,10 +142,9 @@ export class Links {
     return routes.listRoutes(this.#socket);
   }
 
-  /** Calls `listener` after devices, addresses or routes changed; it reads the present state itself. */
-  onChange(listener: () => void): Unsubscribe {
-    const groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
-    return new RouteSubscription(groups, listener);
+  /** Calls `listener` after addresses of this namespace changed; it reads the present ones itself. */
+  onAddressChange(listener: () => void): Unsubscribe {
+    return new RouteSubscription(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, listener);
   }
 
   #ifindex(name: string): number {

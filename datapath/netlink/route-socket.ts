@@ -96,7 +96,7 @@ export class RouteSocket {
   }
 }
 
-/** Calls `onChange` on the event loop after links or addresses (the groups subscribed to) changed; many changes make one call. */
+/** Calls `onChange` on the event loop after something of `groups` changed; many changes make one call. */
 export class RouteSubscription {
   readonly #socket: Socket;
   readonly #watch: ReadWatch;
