@@ -68,14 +68,14 @@ export class ConformanceEngine {
     return parseRules(rules, { language: languageOf(this.#config) });
   }
 
-  verdict(check: Check): Verdict {
+  verdict(check: Omit<Check, 'verdict'>): Verdict {
     const verdicts: Verdict[] = [];
     if (check.direction !== 'ingress') verdicts.push(this.#judge(check, check.from, check.to, true));
     if (check.direction !== 'egress') verdicts.push(this.#judge(check, check.to, check.from, false));
     return SEVERITY.find((verdict) => verdicts.includes(verdict))!;
   }
 
-  #judge(check: Check, subject: string, peer: string, egress: boolean): Verdict {
+  #judge(check: Omit<Check, 'verdict'>, subject: string, peer: string, egress: boolean): Verdict {
     const entry = lookupEntry(this.repository.entries(this.#identityOf(subject)), {
       identity: this.#identityOf(peer),
       egress,
