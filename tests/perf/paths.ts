@@ -4,6 +4,7 @@
 import { readFile } from 'node:fs/promises';
 import { output } from '../../lab/command.ts';
 import type { LabNode } from '../../lab/node.ts';
+import { type Addresses, addressesOf, pidOf } from '../support/containers.ts';
 import type { Place } from '../traffic/traffic.ts';
 
 export interface Path {
@@ -11,7 +12,7 @@ export interface Path {
   readonly client: Place;
   readonly server: Place;
   /** Of the server. */
-  readonly addresses: { readonly ipv4: string; readonly ipv6?: string };
+  readonly addresses: Addresses;
   /** Takes away what the path was made of. */
   remove(): Promise<void>;
 }
@@ -98,22 +99,6 @@ export async function containerPath(node: LabNode, name: string, options: Contai
       await node.docker(['rm', '-f', client, server]);
     },
   };
-}
-
-export async function pidOf(node: LabNode, container: string): Promise<number> {
-  return Number(await node.docker(['inspect', '-f', '{{.State.Pid}}', container]));
-}
-
-/** A container's addresses as its own namespace has them: with our driver Docker may not know the IPv6 one. */
-export async function addressesOf(node: LabNode, container: string): Promise<Path['addresses']> {
-  const pid = await pidOf(node, container);
-  const listed = await output(['nsenter', `--net=/proc/${pid}/ns/net`, 'ip', '-j', 'addr', 'show', 'scope', 'global']);
-  const links = JSON.parse(listed) as { addr_info: { family: string; local: string }[] }[];
-  const find = (family: string) =>
-    links.flatMap((link) => link.addr_info).find((info) => info.family === family)?.local;
-  const [ipv4, ipv6] = [find('inet'), find('inet6')];
-  if (ipv4 === undefined) throw new Error(`container ${container} has no IPv4 address`);
-  return { ipv4, ...(ipv6 !== undefined && { ipv6 }) };
 }
 
 /** Facts of the machine that a reader needs to judge the figures. */

@@ -13,7 +13,8 @@
 #define BATCH 64
 #define DATAGRAM_MAX 9000
 #define TICK_NS NS_PER_MS        /* the sender wakes up this often */
-#define RECEIVE_BUFFER (8 << 20) /* bridges what the receiver's CPU is taken away for */
+#define BURST_MAX 512            /* datagrams in one go when the CPU was taken away for a while: a queue takes 1000 */
+#define RECEIVE_BUFFER (64 << 20) /* bridges the time for which the receiver's CPU is taken away */
 #define POLL_MS 200
 #define WINDOW (1ULL << 22)      /* sequence numbers in which a late or repeated one is recognised */
 #define QUIET_MS 300             /* when stopped: nothing came for this long, so nothing is under way */
@@ -34,6 +35,7 @@ void run_udp_send(const struct options *o)
 
 		sleep_until(tick);
 		due = (now_ns() - begin) * rate / NS_PER_S;
+		due = due > sent + BURST_MAX ? sent + BURST_MAX : due;
 		while (sent < due && !stopping) {
 			memcpy(payload, &sent, sizeof(sent));
 			if (send(fd, payload, size, 0) >= 0)

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Traffic, type Place, type TrafficCommand, type TrafficOptions } from './traffic.ts';
+import { Traffic, type Place, type TrafficCommand, type TrafficOptions } from '../traffic/traffic.ts';
 
 const root = process.getuid?.() === 0;
 const skip = root ? false : 'needs root for network namespaces';
