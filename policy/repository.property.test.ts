@@ -15,7 +15,7 @@ const ENTITIES: readonly ReservedName[] = ['host', 'remote-node', 'kube-apiserve
 
 const worlds = fc.record(
   {
-    ruleSet: fc.array(rules, { maxLength: 6 }),
+    ruleSet: fc.array(rules, { maxLength: 6, size: 'max' }),
     endpoints: fc.uniqueArray(endpointLabels, {
       minLength: 1,
       maxLength: 4,
