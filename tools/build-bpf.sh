@@ -14,7 +14,8 @@ mkdir -p "$build"
 for file in "$source"/bpf_*.c; do
   object=$build/$(basename "$file" .c).o
   [ -e "$object" ] && [ -z "$(find "$file" "$source/lib" "$0" -newer "$object")" ] && continue
+  # Headers of the C library want to know the machine; for a 32-bit one they need a file that is not installed.
   "$clang" -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Wextra -Werror \
-    -I"/usr/include/$(uname -m)-linux-gnu" "$@" -c "$file" -o "$object.new"
+    -D"__$(uname -m)__" -I"/usr/include/$(uname -m)-linux-gnu" "$@" -c "$file" -o "$object.new"
   mv "$object.new" "$object"
 done
