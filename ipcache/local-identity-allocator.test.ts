@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
@@ -9,12 +8,13 @@ import { isCiliumError } from '../errors/cilium-error.ts';
 import { LOCAL_IDENTITY_MIN } from '../identity/numeric-identity.ts';
 import { ManualClock } from '../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../runtime/logger.ts';
+import { temporaryFolder } from '../tests/support/temporary-folder.ts';
 import { LocalIdentityAllocator } from './local-identity-allocator.ts';
 
 let folder: string;
 let files = 0;
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'local-identities-'));
+  folder = await temporaryFolder('local-identities');
 });
 after(() => rm(folder, { recursive: true }));
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { z } from 'zod';
 import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
+import { temporaryFolder } from '../tests/support/temporary-folder.ts';
 import { prepareStateFolder, readJsonFile, writeFileAtomic, writeJsonFile } from './state-file.ts';
 
 const schema = z.strictObject({ networks: z.array(z.strictObject({ id: z.string(), mtu: z.number() })) });
 let folder: string;
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'state-file-'));
+  folder = await temporaryFolder('state-file');
 });
 after(() => rm(folder, { recursive: true }));
 

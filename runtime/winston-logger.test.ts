@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import { CiliumError } from '../errors/cilium-error.ts';
+import { temporaryFolder } from '../tests/support/temporary-folder.ts';
 import { createLogger, type RootLogger } from './winston-logger.ts';
 
 class Lines extends Writable {
@@ -104,7 +104,7 @@ test('a message or field named like one of winston own does not disturb the line
 });
 
 test('a file is appended to, and close waits for the last line', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'log-'));
+  const folder = await temporaryFolder('log');
   try {
     for (const msg of ['First', 'Second']) {
       const log = createLogger({ level: 'info', format: 'text', destination: join(folder, 'agent.log') });

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { CiliumError, isCiliumError } from '../../errors/cilium-error.ts';
@@ -11,6 +9,7 @@ import { silentLogger } from '../../runtime/logger.ts';
 import { EmbeddedKvstore } from '../embedded/embedded-kvstore.ts';
 import { EmbeddedEngine } from '../embedded/engine.ts';
 import { SESSION_TTL_MS, type KvTransaction, type KvTransactionResult } from '../kvstore.ts';
+import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
 import { IdentityAllocator, type IdentityEvent } from './identity-allocator.ts';
 import { IdentityCollector } from './identity-collector.ts';
 
@@ -93,7 +92,7 @@ class Cluster {
 
 function check(name: string, body: (cluster: Cluster) => Promise<void>, range = RANGE): void {
   test(name, async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'allocator-'));
+    const folder = await temporaryFolder('allocator');
     const cluster = new Cluster(folder);
     cluster.range = range;
     await cluster.engine.start();
@@ -340,7 +339,7 @@ test('whatever nodes do, in whatever order, numbers stay unique and agreed', asy
   });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
-      const cluster = new Cluster(await mkdtemp(join(tmpdir(), 'allocator-')));
+      const cluster = new Cluster(await temporaryFolder('allocator'));
       cluster.range = { min: 300, max: 303 };
       await cluster.engine.start();
       const collector = cluster.collector();

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { test } from 'node:test';
 import { isCiliumError } from '../../errors/cilium-error.ts';
 import { ManualClock, settle } from '../../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../../runtime/logger.ts';
 import { testKvstore, type KvstoreBackend } from '../../tests/support/kvstore-contract.ts';
 import { LOCK_TIMEOUT_MS, SESSION_TTL_MS } from '../kvstore.ts';
+import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
 import { EmbeddedKvstore } from './embedded-kvstore.ts';
 import { EmbeddedEngine } from './engine.ts';
 import { Journal } from './journal.ts';
@@ -25,7 +24,7 @@ class EmbeddedBackend implements KvstoreBackend {
   }
 
   static async open(): Promise<EmbeddedBackend> {
-    const backend = new EmbeddedBackend(await mkdtemp(join(tmpdir(), 'kvstore-')));
+    const backend = new EmbeddedBackend(await temporaryFolder('kvstore'));
     await backend.engine.start();
     return backend;
   }

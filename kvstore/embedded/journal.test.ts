@@ -1,29 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import {
-  appendFile,
-  copyFile,
-  mkdir,
-  mkdtemp,
-  readFile,
-  readdir,
-  rm,
-  stat,
-  truncate,
-  writeFile,
-} from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { appendFile, copyFile, mkdir, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { isCiliumError } from '../../errors/cilium-error.ts';
+import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
 import { Journal } from './journal.ts';
 import { StoreState, type Change } from './state.ts';
 
 let root: string;
 let folders = 0;
 before(async () => {
-  root = await mkdtemp(join(tmpdir(), 'journal-'));
+  root = await temporaryFolder('journal');
 });
 after(() => rm(root, { recursive: true }));
 
@@ -56,7 +45,7 @@ function nextChange(state: StoreState, picks: readonly number[]): Change {
 
 const batches = fc.array(fc.array(fc.array(fc.nat(1000), { maxLength: 4 }), { minLength: 1, maxLength: 3 }), {
   minLength: 1,
-  maxLength: 4,
+  maxLength: 3,
 });
 
 test('wherever the journal is cut off, what is read back is the state after some of the batches', async () => {
@@ -92,7 +81,7 @@ test('wherever the journal is cut off, what is read back is the state after some
       }
       await rm(folder, { recursive: true });
     }),
-    { numRuns: 4 },
+    { numRuns: 2 },
   );
 });
 
