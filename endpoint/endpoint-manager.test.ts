@@ -77,6 +77,7 @@ class World {
           this.records.delete(address.toString());
         },
         get: (address) => this.records.get(address.toString()),
+        entries: () => [...this.records].map(([address, info]) => ({ address: IpAddress.parse(address), info })),
       },
       ipcache: {
         upsert: (prefix, { identity }) => {

@@ -63,6 +63,7 @@ export interface EndpointRecords {
   ): void;
   delete(address: IpAddress): void;
   get(address: IpAddress): { readonly policySlot: number; readonly host: boolean } | undefined;
+  entries(): Iterable<{ readonly address: IpAddress; readonly info: { readonly host: boolean } }>;
 }
 
 /** Labels to numbers; an identity is known to every policy map before `acquire` resolves. */
@@ -277,7 +278,18 @@ export class EndpointManager {
         endpoint.become('creating', 'not started when the agent ended', this.#deps.clock.now());
       }
     }
+    this.#dropStrayRecords();
     return { adopted: endpoints.length - collected, collected };
+  }
+
+  /** Records whose endpoint is not on disk (the agent died while it deleted one) would keep its address in use. */
+  #dropStrayRecords(): void {
+    const known = new Set(this.list().flatMap((endpoint) => endpoint.addresses.map(String)));
+    const stray = [...this.#deps.records.entries()].filter(
+      ({ address, info }) => !info.host && !known.has(address.toString()),
+    );
+    for (const { address } of stray) this.#deps.records.delete(address);
+    if (stray.length > 0) this.#deps.connections.purge(stray.map(({ address }) => address));
   }
 
   async #readopt(endpoint: Endpoint, known: NonNullable<Endpoint['identity']>): Promise<void> {

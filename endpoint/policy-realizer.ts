@@ -161,6 +161,8 @@ export class PolicyRealizer {
   }
 
   #remember(identity: number, slot: number): Subject {
+    // A new subject's whole map counts as changed, and it is written by whoever called: nothing else is pending here.
+    this.#source.takeUpdates();
     const subject: Subject = { slot, users: 1, revision: this.#source.revision, error: undefined };
     this.#subjects.set(identity, subject);
     return subject;

@@ -66,13 +66,23 @@ export class ConntrackMaps {
     return entries;
   }
 
-  /** Forgets every flow of a container's address, before the address is given out again; returns how many entries went. */
-  async purgeAddress(address: IpAddress): Promise<number> {
-    const { tcp, any, snat, fragments } = this.#maps[address.family];
+  /**
+   * Forgets every flow of containers' addresses, before they are given out again; returns how many entries went. One walk
+   * serves them all.
+   */
+  async purgeAddresses(all: readonly IpAddress[]): Promise<number> {
     let deleted = 0;
-    for (const map of [tcp, any]) deleted += await deleteWhere(map, ({ key }) => conntrackKeyHas(key, address));
-    deleted += await deleteWhere(snat, ({ key, value }) => snatBelongsTo(key, value, address));
-    deleted += await deleteWhere(fragments, ({ key }) => fragmentKeyHas(key, address));
+    for (const family of FAMILIES) {
+      const addresses = all.filter((address) => address.family === family);
+      if (addresses.length === 0) continue;
+      const { tcp, any, snat, fragments } = this.#maps[family];
+      const has = (test: (address: IpAddress) => boolean): boolean => addresses.some(test);
+      for (const map of [tcp, any]) {
+        deleted += await deleteWhere(map, ({ key }) => has((address) => conntrackKeyHas(key, address)));
+      }
+      deleted += await deleteWhere(snat, ({ key, value }) => has((address) => snatBelongsTo(key, value, address)));
+      deleted += await deleteWhere(fragments, ({ key }) => has((address) => fragmentKeyHas(key, address)));
+    }
     return deleted;
   }
 

@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * The agent put together: what there is, who gets what, and the order in which it starts. Stopping is the reverse.
+ *
+ * The order of a start keeps traffic whole after an agent died: programs are replaced and maps adopted first; then rules
+ * and identities are what they were; then endpoints get their policy, by differences; then ipcache follows; and only then
+ * may Docker and people ask for anything.
+ */
+import { join } from 'node:path';
+import { Datapath } from '../datapath/datapath.ts';
+import { DriverServer } from '../driver/driver-server.ts';
+import { Networks } from '../driver/networks.ts';
+import { EndpointManager } from '../endpoint/endpoint-manager.ts';
+import { PolicyRealizer } from '../endpoint/policy-realizer.ts';
+import { EndpointStore } from '../endpoint/store.ts';
+import { LabelFilter, VOLATILE_DOCKER_PATTERNS } from '../identity/label-filter.ts';
+import {
+  GLOBAL_IDENTITY_MAX,
+  GLOBAL_IDENTITY_MIN,
+  numericIdentity,
+  RESERVED_IDENTITIES,
+} from '../identity/numeric-identity.ts';
+import { IpcacheWriter } from '../ipcache/ipcache-writer.ts';
+import { Ipcache } from '../ipcache/ipcache.ts';
+import { LocalIdentityAllocator } from '../ipcache/local-identity-allocator.ts';
+import { Ipam } from '../ipam/ipam.ts';
+import { IdentityAllocator } from '../kvstore/allocator/identity-allocator.ts';
+import { IdentityCollector } from '../kvstore/allocator/identity-collector.ts';
+import { EmbeddedKvstore } from '../kvstore/embedded/embedded-kvstore.ts';
+import { EmbeddedEngine } from '../kvstore/embedded/engine.ts';
+import { Prefix } from '../net/ip.ts';
+import { PolicyRepository } from '../policy/repository.ts';
+import { systemClock } from '../runtime/clock.ts';
+import { Lifecycle, type Component } from '../runtime/component.ts';
+import type { Logger } from '../runtime/logger.ts';
+import { prepareStateFolder } from '../runtime/state-file.ts';
+import { Collector } from './collector.ts';
+import { ConnectionPurger } from './connection-purger.ts';
+import { DockerEngine } from './docker.ts';
+import { DockerEndpoints } from './endpoint-hooks.ts';
+import { HostRoutes } from './host-routes.ts';
+import { CidrIdentities, Identities } from './identities.ts';
+import { InstanceLock } from './instance-lock.ts';
+import { MonitorHub } from './monitor-hub.ts';
+import { NodeAddresses } from './node-addresses.ts';
+import { defaultMtu, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
+import type { AgentOptions } from './options.ts';
+import { PolicyService } from './policy-service.ts';
+import { RestServer } from './rest/server.ts';
+import { Services } from './services.ts';
+import { StatusReport } from './status.ts';
+
+const IDENTITY_RANGE = { min: GLOBAL_IDENTITY_MIN, max: GLOBAL_IDENTITY_MAX };
+/** Policy slots made ahead, so that a container's start does not wait for the kernel. */
+const SPARE_SLOTS = 64;
+const REPORT_LOST_MS = 1_000;
+
+export class Daemon {
+  readonly #lifecycle: Lifecycle;
+  readonly #log: Logger;
+
+  constructor(options: AgentOptions, log: Logger) {
+    this.#log = log;
+    this.#lifecycle = new Lifecycle(components(options, log), log);
+  }
+
+  /** Resolves when Docker and people are served. */
+  async start(signal: AbortSignal): Promise<void> {
+    const begin = performance.now();
+    await this.#lifecycle.start(signal);
+    this.#log.info('Ready', { durationMs: Math.round(performance.now() - begin) });
+  }
+
+  /** Containers keep their network and their policy. */
+  async stop(): Promise<void> {
+    await this.#lifecycle.stop();
+  }
+}
+
+/** Everything that starts and stops, in the order of starting. */
+function components(options: AgentOptions, log: Logger): Component[] {
+  const clock = systemClock;
+  const { stateDir } = options;
+  const subsystem = (subsys: string): Logger => log.child({ subsys });
+  const mtu = options.mtu === 0 ? defaultMtu() : options.mtu;
+
+  // The kernel.
+  const datapath = new Datapath({
+    bpfRoot: options.bpfRoot,
+    objectDir: objectFolder(),
+    aggregation: options.monitorAggregation,
+    mtu,
+    log: subsystem('datapath'),
+  });
+  const monitor = new MonitorHub(
+    {
+      start: (onRecord) => datapath.events.start((records) => records.forEach(onRecord)),
+      stop: () => datapath.events.stop(),
+    },
+    () => datapath.metrics.eventsLost(),
+  );
+
+  // Identities and policy.
+  const ipcache = new Ipcache();
+  const engine = new EmbeddedEngine({ folder: join(stateDir, 'kvstore'), log: subsystem('kvstore'), clock });
+  const kvstore = new EmbeddedKvstore(engine);
+  const allocator = new IdentityAllocator({
+    store: kvstore,
+    node: options.nodeName,
+    range: IDENTITY_RANGE,
+    log: subsystem('identity'),
+    clock,
+  });
+  const localIdentities = new LocalIdentityAllocator({
+    path: join(stateDir, 'local-identities.json'),
+    log: subsystem('identity'),
+    clock,
+  });
+  const cidrIdentities = new CidrIdentities(localIdentities, ipcache.as('generated'));
+  const repository = new PolicyRepository({
+    enforcement: options.enablePolicy,
+    allowLocalhost: options.allowLocalhost,
+    cidrIdentities,
+  });
+  const docker = new DockerEngine(options.dockerHost.replace('unix://', ''), clock);
+  const identities = new Identities({
+    allocator,
+    filter: new LabelFilter({ patterns: [...VOLATILE_DOCKER_PATTERNS, ...options.labels] }),
+    consumer: {
+      addIdentity: (id, labels) => repository.addIdentity(id, labels),
+      removeIdentity: (id) => repository.removeIdentity(id),
+    },
+    syncPolicy: () => enforce(),
+    networkName: options.networkLabel ? async (id) => (await docker.network(id))?.Name ?? id : undefined,
+  });
+  const realizer = new PolicyRealizer(
+    {
+      get revision() {
+        return repository.revision;
+      },
+      addSubject: (id) => repository.addSubject(numericIdentity(id)),
+      removeSubject: (id) => repository.removeSubject(numericIdentity(id)),
+      entries: (id) => repository.entries(numericIdentity(id)),
+      takeUpdates: () => repository.takeUpdates(),
+    },
+    {
+      acquire: () => datapath.policy.acquire(),
+      apply: (slot, changes) => datapath.policy.apply(slot, changes),
+      entries: (slot) => datapath.policy.entries(slot),
+      release: (slot) => datapath.policy.release(slot),
+    },
+    subsystem('policy'),
+  );
+  /** What the repository now wants comes into force: policy maps first, then the addresses of new prefixes. */
+  const enforce = (): void => {
+    realizer.sync();
+    cidrIdentities.publish();
+  };
+  const policy = new PolicyService({ repository, enforce, stateDir });
+
+  // Endpoints, networks and addresses.
+  const purger = new ConnectionPurger(
+    { purgeAddresses: (addresses) => datapath.conntrack.purgeAddresses(addresses) },
+    subsystem('datapath'),
+  );
+  const endpoints = new EndpointManager({
+    links: {
+      createVeth: (veth) => datapath.links.createVeth(veth),
+      deleteLink: (name) => datapath.links.deleteLink(name),
+      getLink: (name) => datapath.links.getLink(name),
+    },
+    records: {
+      update: (address, record) => datapath.endpoints.update(address, record),
+      delete: (address) => void datapath.endpoints.delete(address),
+      get: (address) => datapath.endpoints.get(address),
+      entries: () => datapath.endpoints.entries(),
+    },
+    ipcache: ipcache.as('agent-local'),
+    identities,
+    policy: realizer,
+    containers: docker,
+    connections: purger,
+    store: new EndpointStore(stateDir, subsystem('endpoint')),
+    clock,
+    log: subsystem('endpoint'),
+  });
+  endpoints.onChange((event, { id, identity }) => {
+    monitor.publish({ type: `Endpoint ${event}`, message: { id, ...(identity && { labels: identity.labels }) } });
+  });
+  const nodeAddresses = new NodeAddresses({
+    links: { listAddresses: () => datapath.links.listAddresses() },
+    endpoints: {
+      update: (address, record) => datapath.endpoints.update(address, record),
+      delete: (address) => datapath.endpoints.delete(address),
+      get: (address) => datapath.endpoints.get(address),
+      entries: () => datapath.endpoints.entries(),
+    },
+    ipcache: ipcache.as('agent-local'),
+  });
+  const hostRoutes = new HostRoutes({
+    links: () => datapath.links,
+    hostIfindex: () => datapath.hostIfindex,
+    onAddressesChanged: () => nodeAddresses.refresh(),
+  });
+  const ipam = new Ipam({
+    stateDir,
+    ipv4Range: Prefix.parse(options.ipv4Range),
+    ipv6Range: Prefix.parse(options.ipv6Range),
+    nodeRanges: () => takenRanges(datapath.links),
+    clock,
+    log: subsystem('ipam'),
+  });
+  const networks = new Networks({
+    stateDir,
+    mtu,
+    ipam,
+    hooks: hostRoutes,
+    inspect: (id) => docker.network(id),
+    log: subsystem('driver'),
+  });
+  const collector = new Collector({
+    docker,
+    networks,
+    endpoints,
+    ipam,
+    links: { list: () => datapath.links.list(), deleteLink: (name) => datapath.links.deleteLink(name) },
+    collectConnections: () => datapath.conntrack.collect(monotonicSeconds()),
+    intervalS: options.collectInterval,
+    clock,
+    log: subsystem('collector'),
+  });
+
+  // What people and Docker talk to.
+  const status = new StatusReport({ options, datapath, kvstore, docker, ipam, collector });
+  const services = new Services({
+    options,
+    endpoints,
+    identities,
+    repository,
+    policy,
+    monitor,
+    enforce,
+    status: () => status.report(),
+    maps: () => status.maps(),
+    map: (name) => status.map(name),
+  });
+  const driver = new DriverServer({
+    socketPath: options.pluginSocket,
+    ipam,
+    networks,
+    endpoints: new DockerEndpoints(endpoints),
+    clock,
+    log: subsystem('driver'),
+  });
+  const rest = new RestServer({ socketPath: join(options.runDir, 'cilium.sock'), services, log: subsystem('api') });
+  const writer = new IpcacheWriter({
+    ipcache,
+    map: {
+      update: (prefix, entry) => datapath.ipcache.update(prefix, entry),
+      delete: (prefix) => datapath.ipcache.delete(prefix),
+      entries: () => datapath.ipcache.entries(),
+    },
+    log: subsystem('ipcache'),
+    clock,
+  });
+
+  let subscription: { close(): void } | undefined;
+  let lostTimer: NodeJS.Timeout | undefined;
+  return [
+    step('state-folder', () => prepareStateFolder(stateDir)),
+    new InstanceLock(),
+    datapath,
+    step('policy-slots', async () => {
+      const used = datapath.endpoints.entries().map(({ info }) => info.policySlot);
+      await datapath.policy.adopt(used.filter((slot) => slot !== 0));
+      await datapath.policy.prepare(SPARE_SLOTS);
+    }),
+    engine,
+    kvstore,
+    allocator,
+    new IdentityCollector({ store: kvstore, range: IDENTITY_RANGE, log: subsystem('identity'), clock }),
+    localIdentities,
+    ipam,
+    step('policy', async () => {
+      identities.follow();
+      await policy.restore();
+    }),
+    step('endpoints', async () => {
+      for (const [prefix, identity] of WORLD) ipcache.upsert(prefix, { identity }, 'agent-local');
+      const { adopted, collected } = await endpoints.restore();
+      if (adopted + collected > 0) subsystem('endpoint').info('Endpoints restored', { adopted, collected });
+      enforce();
+    }),
+    step(
+      'node-addresses',
+      () => {
+        nodeAddresses.start();
+        subscription = datapath.links.onAddressChange(() => nodeAddresses.refresh());
+      },
+      () => subscription?.close(),
+    ),
+    networks,
+    step('host-routes', () => hostRoutes.collect(networks.list())),
+    writer,
+    collector,
+    step(
+      'monitor',
+      () => {
+        lostTimer = setInterval(() => monitor.reportLost(), REPORT_LOST_MS).unref();
+      },
+      () => clearInterval(lostTimer),
+    ),
+    step(
+      'connections',
+      () => undefined,
+      () => purger.idle(),
+    ),
+    rest,
+    driver,
+  ];
+}
+
+/** Longest-prefix look-ups always find something: the world. */
+const WORLD: readonly [Prefix, number][] = [
+  [Prefix.parse('0.0.0.0/0'), RESERVED_IDENTITIES['world-ipv4']],
+  [Prefix.parse('::/0'), RESERVED_IDENTITIES['world-ipv6']],
+];
+
+/** Something to be done when its turn comes that is no class of its own. */
+function step(name: string, start: () => unknown, stop: () => unknown = () => undefined): Component {
+  return {
+    name,
+    start: async () => {
+      await start();
+    },
+    stop: async () => {
+      await stop();
+    },
+  };
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** What the agent reads off the machine it runs on. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Links } from '../datapath/netlink/links.ts';
+import { CiliumError } from '../errors/cilium-error.ts';
+import type { TakenRange } from '../ipam/ranges.ts';
+import { IpAddress, Prefix } from '../net/ip.ts';
+
+const ETHERNET_MTU = 1500;
+/** Seconds since boot without suspend: the clock of the kernel programs (CLOCK_MONOTONIC). */
+const NS_PER_S = 1_000_000_000n;
+
+/** The smallest MTU of the devices that IPv4 default routes use; Ethernet's when there is none. */
+export function defaultMtu(): number {
+  const routes = readFileSync('/proc/net/route', 'utf8').split('\n').slice(1);
+  const devices = routes.map((line) => line.split('\t')).filter(([, destination]) => destination === '00000000');
+  const mtus = devices.map(([device = '']) => Number(readFileSync(`/sys/class/net/${device}/mtu`, 'utf8')));
+  return Math.min(...mtus, ...(mtus.length === 0 ? [ETHERNET_MTU] : []));
+}
+
+/** Seconds of CLOCK_MONOTONIC, which conntrack lifetimes are counted in. */
+export function monotonicSeconds(): number {
+  return Number(process.hrtime.bigint() / NS_PER_S);
+}
+
+/** The folder of the compiled BPF objects: beside a clone's or an installation's code. */
+export function objectFolder(): string {
+  for (const up of ['..', '../..']) {
+    const folder = join(fileURLToPath(new URL(up, import.meta.url)), 'bpf-src/build');
+    if (existsSync(join(folder, 'bpf_lxc.o'))) return folder;
+  }
+  throw new CiliumError('Precondition', 'the compiled BPF programs are missing; build them with "make build"');
+}
+
+/** Ranges that no pool may overlap: what the node's routes lead to, other than through our devices, and its name servers. */
+export function* takenRanges(links: Pick<Links, 'listRoutes' | 'list'>): Generator<TakenRange> {
+  const names = new Map(links.list().map(({ ifindex, name }) => [ifindex, name]));
+  for (const { prefix, ifindex } of links.listRoutes()) {
+    const device = names.get(ifindex) ?? '';
+    if (prefix.length === 0 || isOurDevice(device) || isScoped(prefix)) continue;
+    yield { prefix, by: `the route through ${device}` };
+  }
+  for (const server of nameServers()) yield { prefix: Prefix.of(server), by: 'a name server in /etc/resolv.conf' };
+}
+
+function isOurDevice(name: string): boolean {
+  return /^(cilium_|lxc|tmp)/.test(name);
+}
+
+/** Ranges of which every link has one of its own. */
+function isScoped(prefix: Prefix): boolean {
+  return ['fe80::/10', 'ff00::/8', '127.0.0.0/8'].some((scoped) => Prefix.parse(scoped).contains(prefix));
+}
+
+function nameServers(): IpAddress[] {
+  if (!existsSync('/etc/resolv.conf')) return [];
+  const lines = readFileSync('/etc/resolv.conf', 'utf8').split('\n');
+  const texts = lines.map((line) => /^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? '');
+  return texts.filter((text) => IpAddress.isValid(text)).map((text) => IpAddress.parse(text));
+}

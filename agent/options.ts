@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Every option of the agent: `--help`, `cilium config` and docs/configuration.md are made from this table. */
+import { hostname } from 'node:os';
+import { z } from 'zod';
+import { Prefix } from '../net/ip.ts';
+import { describeOptions, option, type OptionValues } from '../runtime/config.ts';
+
+const path = z.string().regex(/^\//, 'expected an absolute path');
+const seconds = z.int().min(1).max(86_400);
+
+function range(family: 4 | 6, longest: number): z.ZodType<string> {
+  return z.string().refine(
+    (text) => {
+      try {
+        const prefix = Prefix.parse(text);
+        return prefix.family === family && prefix.length <= longest;
+      } catch {
+        return false;
+      }
+    },
+    { error: `expected an IPv${family} prefix of at most /${longest}` },
+  );
+}
+
+export const AGENT_OPTIONS = {
+  config: option({
+    schema: z.union([path, z.literal('')]),
+    default: '',
+    description: 'File with options, JSON or lines of "key: value".',
+  }),
+  nodeName: option({
+    schema: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9.-]{0,252}$/, 'expected a host name'),
+    default: hostname(),
+    description: "Name of this node; the machine's host name unless given.",
+  }),
+  ipv4Range: option({
+    schema: range(4, 28),
+    default: '10.15.0.0/16',
+    description: 'Where networks made without --subnet get their IPv4 addresses from; must differ between nodes.',
+  }),
+  ipv6Range: option({
+    schema: range(6, 112),
+    default: 'fd15::/64',
+    description:
+      'Where containers get IPv6 addresses from when their network names no IPv6 subnet; must differ between nodes.',
+  }),
+  dockerHost: option({
+    schema: z.string().regex(/^unix:\/\/\//, 'expected unix:///path of the Docker socket'),
+    default: 'unix:///var/run/docker.sock',
+    description: 'Socket of the Docker engine.',
+  }),
+  pluginSocket: option({
+    schema: path,
+    default: '/run/docker/plugins/cilium.sock',
+    description: 'Where Docker finds the network and IPAM driver.',
+  }),
+  runDir: option({
+    schema: path,
+    default: '/var/run/cilium',
+    description: 'Folder of the API socket and the lock file.',
+  }),
+  stateDir: option({
+    schema: path,
+    default: '/var/lib/cilium',
+    description: 'Folder of everything that has to survive a restart: networks, leases, endpoints, identities, rules.',
+  }),
+  bpfRoot: option({
+    schema: path,
+    default: '/sys/fs/bpf',
+    description: 'Where the bpffs is mounted that holds our maps and programs.',
+  }),
+  enablePolicy: option<'default' | 'always' | 'never'>({
+    schema: z.enum(['default', 'always', 'never']),
+    default: 'default',
+    description:
+      'When policy is enforced: once a rule selects an endpoint (default), for every endpoint (always), or never. `cilium config` changes it.',
+  }),
+  allowLocalhost: option<'auto' | 'always' | 'policy'>({
+    schema: z.enum(['auto', 'always', 'policy']),
+    default: 'auto',
+    description:
+      'Whether the host may always reach its containers (always) or needs a rule once ingress is enforced (policy, auto).',
+  }),
+  labels: option({
+    schema: z.array(z.string()),
+    default: [] as string[],
+    description:
+      'Label patterns [source:][!]regexp that count for identities, after the built-in ones; "!" leaves labels out.',
+  }),
+  networkLabel: option({
+    schema: z.boolean(),
+    default: false,
+    description:
+      "Gives containers the label docker:network=<the Docker network's name>, so that policy can name networks.",
+  }),
+  monitorAggregation: option<'none' | 'low' | 'medium' | 'maximum'>({
+    schema: z.enum(['none', 'low', 'medium', 'maximum']),
+    default: 'medium',
+    description:
+      'How much of the traffic the kernel reports: medium is one event for each new state of a connection and every 5 s.',
+  }),
+  mtu: option({
+    schema: z.int().min(0).max(65_535),
+    default: 0,
+    unit: 'bytes',
+    description:
+      'MTU of containers whose network sets none; 0: the smallest of the devices with a default route, else 1500.',
+  }),
+  collectInterval: option({
+    schema: seconds,
+    default: 60,
+    unit: 's',
+    description: 'How often what Docker does not know any more is looked for; removed when missing twice.',
+  }),
+  logLevel: option<'error' | 'warn' | 'info' | 'debug'>({
+    schema: z.enum(['error', 'warn', 'info', 'debug']),
+    default: 'info',
+    description: 'What is logged.',
+  }),
+  logFormat: option<'text' | 'json'>({
+    schema: z.enum(['text', 'json']),
+    default: 'text',
+    description: 'Form of log lines.',
+  }),
+} as const;
+
+export type AgentOptions = OptionValues<typeof AGENT_OPTIONS>;
+
+/** The text of `cilium-agent --help`. */
+export function helpText(): string {
+  const lines = describeOptions(AGENT_OPTIONS).map(({ flag, variable, default: value, unit, description }) => {
+    const shown = Array.isArray(value) ? value.join(',') : String(value);
+    return `  ${flag}\n      ${description}\n      Default: ${shown === '' ? '(none)' : shown}${unit ? ` ${unit}` : ''}. Environment: ${variable}\n`;
+  });
+  return `Usage: cilium-agent [--option=value ...]\n\nNetwork driver, IPAM driver and policy agent of one Docker node.\n\n${lines.join('')}`;
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** How the agent is: what `cilium status` and `cilium map` show. */
+import type { BpfMap, StatusResponse } from '../api/models.ts';
+import type { Datapath } from '../datapath/datapath.ts';
+import { endpointText, ipcacheText } from '../datapath/maps/entry-text.ts';
+import { describeError } from '../errors/cilium-error.ts';
+import { GLOBAL_IDENTITY_MAX, GLOBAL_IDENTITY_MIN } from '../identity/numeric-identity.ts';
+import type { Ipam } from '../ipam/ipam.ts';
+import type { Kvstore } from '../kvstore/kvstore.ts';
+import { Prefix } from '../net/ip.ts';
+import type { ControllerStatus } from '../runtime/controller.ts';
+import type { Collector } from './collector.ts';
+import type { DockerEngine } from './docker.ts';
+import type { AgentOptions } from './options.ts';
+
+const PAGE_BYTES = 4096;
+
+export interface StatusReportDeps {
+  readonly options: AgentOptions;
+  readonly datapath: Datapath;
+  readonly kvstore: Kvstore;
+  readonly docker: DockerEngine;
+  readonly ipam: Ipam;
+  readonly collector: Collector;
+}
+
+export class StatusReport {
+  readonly #deps: StatusReportDeps;
+
+  constructor(deps: StatusReportDeps) {
+    this.#deps = deps;
+  }
+
+  async report(): Promise<StatusResponse> {
+    const { datapath, kvstore, docker, collector, options } = this.#deps;
+    const [store, engine] = await Promise.all([
+      kvstore.status(),
+      docker.version().then(
+        (version) => ({ state: 'Ok' as const, msg: `docker ${version}: ${options.dockerHost}` }),
+        (error: unknown) => ({ state: 'Failure' as const, msg: describeError(error) }),
+      ),
+    ]);
+    const maps = datapath.describeMaps();
+    const ring = maps.find(({ name }) => name === 'cilium_events');
+    const devices = datapath.devices.entries();
+    const names = new Map(datapath.links.list().map(({ ifindex, name }) => [ifindex, name]));
+    return {
+      cilium: { state: 'Ok', msg: 'OK' },
+      kvstore: { state: store.healthy ? 'Ok' : 'Failure', msg: store.message },
+      'container-runtime': engine,
+      nodeMonitor: {
+        cpus: 1,
+        npages: (ring?.maxEntries ?? 0) / PAGE_BYTES,
+        pagesize: PAGE_BYTES,
+        lost: datapath.metrics.eventsLost(),
+        unknown: 0,
+      },
+      ipam: this.#ipam(),
+      routing: { 'inter-host-routing-mode': 'Native', 'intra-host-routing-mode': 'BPF' },
+      'attach-mode': 'tc',
+      'datapath-mode': 'veth',
+      masquerading: {
+        enabled: true,
+        mode: 'BPF',
+        devices: devices.map(({ ifindex }) => names.get(ifindex) ?? String(ifindex)).sort(),
+        enabledProtocols: {
+          ipv4: devices.some(({ info }) => info.ipv4 !== undefined),
+          ipv6: devices.some(({ info }) => info.ipv6 !== undefined),
+        },
+      },
+      'clock-source': { mode: 'ktime' },
+      controllers: [controllerModel(collector.status)],
+      'identity-range': { 'min-identity': GLOBAL_IDENTITY_MIN, 'max-identity': GLOBAL_IDENTITY_MAX },
+      'bpf-maps': { maps: maps.map(({ name, maxEntries }) => ({ name, size: maxEntries })) },
+    };
+  }
+
+  maps(): BpfMap[] {
+    const mapDir = `${this.#deps.options.bpfRoot}/tc/globals`;
+    return this.#deps.datapath.describeMaps().map(({ name, type, maxEntries, entries, memoryBytes }) => ({
+      path: `${mapDir}/${name}`,
+      type,
+      'max-entries': maxEntries,
+      ...(entries !== undefined && { 'num-entries': entries }),
+      memory: memoryBytes,
+    }));
+  }
+
+  map(name: string): BpfMap | undefined {
+    const map = this.maps().find(({ path }) => path.endsWith(`/${name}`));
+    const cache = this.#entries(name);
+    return map && { ...map, ...(cache && { cache }) };
+  }
+
+  #ipam(): NonNullable<StatusResponse['ipam']> {
+    const { ipam, options } = this.#deps;
+    const pools = [...ipam.pools()];
+    const leases = pools.flatMap((pool) => [...pool.leases()]);
+    const parts = [options.ipv4Range, options.ipv6Range].map((text) => {
+      const range = Prefix.parse(text);
+      const used = leases.filter(({ address }) => range.contains(address)).length;
+      return `IPv${range.family}: ${used}/${range.size - 2n} allocated from ${text}`;
+    });
+    return {
+      status: parts.join(', '),
+      allocations: Object.fromEntries(
+        leases.map(({ address, gateway, owner }) => [address.toString(), gateway ? 'gateway' : (owner ?? 'container')]),
+      ),
+    };
+  }
+
+  #entries(name: string): { key: string; value: string }[] | undefined {
+    const { endpoints, ipcache } = this.#deps.datapath;
+    const entry = (key: string, value: string) => ({ key, value });
+    switch (name) {
+      case 'cilium_lxc':
+        return endpoints.entries().map(({ address, info }) => entry(address.toString(), endpointText(info)));
+      case 'cilium_ipcache':
+        return ipcache.entries().map(({ prefix, info }) => entry(prefix.toString(), ipcacheText(info)));
+      default:
+        return undefined;
+    }
+  }
+}
+
+function controllerModel(status: ControllerStatus): NonNullable<StatusResponse['controllers']>[number] {
+  const time = (ms: number): string => new Date(ms).toISOString();
+  return {
+    name: status.name,
+    status: {
+      'success-count': status.successCount,
+      'failure-count': status.failureCount,
+      'consecutive-failure-count': status.consecutiveFailures,
+      ...(status.lastSuccess !== undefined && { 'last-success-timestamp': time(status.lastSuccess) }),
+      ...(status.lastFailure !== undefined && { 'last-failure-timestamp': time(status.lastFailure) }),
+      ...(status.lastError !== undefined && { 'last-failure-msg': status.lastError }),
+    },
+  };
+}
