@@ -23,6 +23,7 @@ export interface Probe {
 
 export const PORTS: readonly number[] = [80, 8080];
 const FAMILIES: readonly Family[] = ['IPv4', 'IPv6'];
+// By timeout and not by wget's own -T, with which Debian's busybox 1.35 crashes.
 /** A dropped SYN is sent again after one second; one that is let through is answered in a millisecond. */
 const ANSWER_LIMIT_S = 2;
 
@@ -33,7 +34,7 @@ export function addressOf(app: App, family: Family): string {
 /** A script for a container's shell that asks all others at once and prints "URL answer" for each. */
 export function probeScript(from: App, apps: readonly App[]): string {
   const lines = questions(from, apps).map(
-    ({ url }) => `(echo "${url} $(wget -q -T ${ANSWER_LIMIT_S} -O - ${url} 2>/dev/null)") &`,
+    ({ url }) => `(echo "${url} $(timeout ${ANSWER_LIMIT_S} wget -q -O - ${url} 2>/dev/null)") &`,
   );
   return [...lines, 'wait'].join('\n');
 }

@@ -68,7 +68,7 @@ async function demo(): Promise<boolean> {
   console.log(`The node stays up. Go on with, for example:
   bin/lab --name ${LAB} exec 1 -- sh                    # docker and cilium talk to the node
   bin/lab --name ${LAB} exec 1 -- cilium monitor        # and in another terminal:
-  bin/lab --name ${LAB} exec 1 -- docker exec app3 wget -T 2 -O - http://app1:8080/
+  bin/lab --name ${LAB} exec 1 -- docker exec app3 timeout 2 wget -O - http://app1:8080/
   bin/lab --name ${LAB} exec 1 -- cilium policy get
 Take it down:
   bin/lab --name ${LAB} down`);
