@@ -86,11 +86,19 @@ export function readObjectTypes(object: Buffer): ObjectTypes {
   return { ...types, variables };
 }
 
-/** Reads the contents of a .BTF section. */
+/** Reads the contents of a .BTF section; throws `InvalidArgument` when they are not whole. */
 export function readBtf(data: Buffer): Omit<ObjectTypes, 'variables'> {
   if (data.length < 24 || data.readUInt16LE(0) !== BTF_MAGIC) {
     throw new CiliumError('InvalidArgument', 'not BTF in little-endian order');
   }
+  try {
+    return readTypes(data);
+  } catch (cause) {
+    throw new CiliumError('InvalidArgument', 'damaged BTF', {}, cause);
+  }
+}
+
+function readTypes(data: Buffer): Omit<ObjectTypes, 'variables'> {
   const headerBytes = data.readUInt32LE(4);
   const typesStart = headerBytes + data.readUInt32LE(8);
   const typesEnd = typesStart + data.readUInt32LE(12);

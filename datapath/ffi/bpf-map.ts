@@ -114,9 +114,11 @@ export class BpfMap extends Handle {
     this.valueBytes = isPerCpu(type) ? Math.ceil(valueSize / 8) * 8 * libbpf.possibleCpus() : valueSize;
   }
 
-  static create(name: string, spec: MapSpec): BpfMap {
+  /** @param inner for a map of maps: one like those that it will hold */
+  static create(name: string, spec: MapSpec, inner?: BpfMap): BpfMap {
     const options = Buffer.alloc(CREATE_OPTS_BYTES);
     options.writeUInt32LE(CREATE_OPTS_BYTES);
+    if (inner !== undefined) options.writeInt32LE(inner.fd, 24);
     options.writeUInt32LE(spec.flags, 28);
     const { type, keySize, valueSize, maxEntries } = spec;
     const fd = libbpf.mapCreate(type, name.slice(0, 15), keySize, valueSize, maxEntries, options);

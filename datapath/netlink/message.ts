@@ -134,7 +134,7 @@ export interface Acknowledgement {
 
 /** The payload of an NLMSG_ERROR, which also says that all went well. */
 export function readAcknowledgement(message: Message): Acknowledgement {
-  const errno = -message.payload.readInt32LE(0);
+  const errno = Math.abs(message.payload.readInt32LE(0));
   if ((message.flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '' };
   const requestBytes = (message.flags & NLM_F_CAPPED) === 0 ? message.payload.readUInt32LE(4) : HEADER_BYTES;
   const text = readAttributes(message.payload, 4 + align(requestBytes)).get(NLMSGERR_ATTR_MSG);
