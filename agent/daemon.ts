@@ -273,7 +273,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
     datapath,
     step('policy-slots', async () => {
       const used = datapath.endpoints.entries().map(({ info }) => info.policySlot);
-      await datapath.policy.adopt(used.filter((slot) => slot !== 0));
+      datapath.policy.adopt(used.filter((slot) => slot !== 0));
       await datapath.policy.prepare(SPARE_SLOTS);
     }),
     engine,

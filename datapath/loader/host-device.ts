@@ -24,12 +24,17 @@ export interface HostDevice {
   readonly mac: MacAddress;
 }
 
-/** Settings of both devices: no address of their own making, no router's advice, no check of the path back. */
+/**
+ * Settings of both devices: no address of their own making, no router's advice, no check of the path back. Forwarding is
+ * what the programs' route look-ups, which ask on behalf of cilium_host, need; the other devices' is left alone.
+ */
 const SETTINGS: readonly (readonly [string, string])[] = [
   ['ipv4/conf/%s/rp_filter', '0'],
   ['ipv4/conf/%s/send_redirects', '0'],
+  ['ipv4/conf/%s/forwarding', '1'],
   ['ipv6/conf/%s/accept_ra', '0'],
   ['ipv6/conf/%s/disable_ipv6', '0'],
+  ['ipv6/conf/%s/forwarding', '1'],
 ];
 
 /** Makes the pair, or takes over the one that is there. */
