@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make demo` and `make test` do all the set-up they need; the others expect it to be done (`make setup`).
+# `make demo`, `make test` and `make bench` do all the set-up they need, as root.
 PREFIX ?= /usr/local
+# Options for the benchmark, such as --quick.
 BENCH ?=
 
 .PHONY: all demo test setup build check unit bench install lab-down clean
@@ -8,7 +9,7 @@ BENCH ?=
 all: build
 
 demo:
-	@tools/demo.sh
+	@tools/run.sh lab/demo
 
 test:
 	@tools/test.sh
@@ -25,8 +26,8 @@ check:
 unit:
 	@tools/unit-tests.sh
 
-bench: setup
-	@tools/bench.sh $(BENCH)
+bench:
+	@tools/run.sh tests/perf/bench $(BENCH)
 
 install: build
 	@tools/install.sh $(PREFIX)

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The demo with all the set-up it needs.
+# Runs a program of the tree with all the set-up it needs: run.sh lab/demo
 set -eu
 . "$(dirname "$0")/as-root.sh"
 cd "$(dirname "$0")/.."
 tools/setup.sh
 tools/build-bpf.sh
 . bin/launch.sh
-launch lab/demo
+launch "$@"
