@@ -7,7 +7,7 @@
  * Used only to say where a problem is and to look for such keys, never to make values.
  */
 
-export type PathSegment = string | number;
+import type { PathSegment } from './policy-document.ts';
 
 /** A place in JSON text that breaks its grammar (RFC 8259), or a key given twice. */
 export class JsonProblem extends Error {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isCiliumError } from '../errors/cilium-error.ts';
-import type { PathSegment } from './json-scanner.ts';
+import type { PathSegment } from './policy-document.ts';
 import { parsePolicyText } from './policy-text.ts';
 
 const JSON_TEXT = `[

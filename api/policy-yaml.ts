@@ -2,8 +2,14 @@
 
 /** YAML policy text. A module of its own, so that commands with JSON do not load the YAML package. */
 import { isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Document, type Node } from 'yaml';
-import type { PathSegment } from './json-scanner.ts';
-import { problemAt, rulesIn, type PolicyDocument, type PolicySource, type TextPosition } from './policy-text.ts';
+import {
+  problemAt,
+  rulesIn,
+  type PathSegment,
+  type PolicyDocument,
+  type PolicySource,
+  type TextPosition,
+} from './policy-document.ts';
 
 /** A rule's place: the document it is in and, if that is a list, its index there. */
 interface RuleOrigin {

@@ -4,7 +4,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import { parsePolicyText, problemAt, type PolicyDocument } from '../api/policy-text.ts';
+import { problemAt, type PolicyDocument } from '../api/policy-document.ts';
+import { parsePolicyText } from '../api/policy-text.ts';
 import { CiliumError, describeError, isCiliumError } from '../errors/cilium-error.ts';
 import { formatPath, type Problem } from '../policy/validation-error.ts';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { runCommand, startNode } from './fake/run.ts';
+import { runCommand, startNode } from '../tests/support/fake-node.ts';
 import { COMMANDS } from './program.ts';
 
 test('without words the help names every command', async () => {

@@ -45,6 +45,18 @@ export const COMMANDS: Readonly<Record<string, CommandGroup>> = {
     description: 'Show drops, traces and policy verdicts as they happen',
     load: async () => (await import('./commands/monitor.ts')).register,
   },
+  bpf: {
+    description: 'What the kernel holds, also without an agent; needs root',
+    load: async () => (await import('./commands/bpf.ts')).register,
+  },
+  map: {
+    description: 'The BPF maps as the agent sees them',
+    load: async () => (await import('./commands/map.ts')).register,
+  },
+  completion: {
+    description: 'Print a script that completes commands in a shell',
+    load: async () => (await import('./commands/completion.ts')).register,
+  },
 };
 
 /** A command that was used in a way that does not exist. */
@@ -93,11 +105,11 @@ function newProgram(context: Context): Command {
     });
 }
 
-/** Adds every command by name, and the one that `argv` asks for with all it has. */
+/** Adds every command by name, and the one that `argv` asks for with all it has; completion is about all of them. */
 async function addCommands(program: Command, context: Context, argv: readonly string[]): Promise<void> {
   const wanted = argv.find((word) => Object.hasOwn(COMMANDS, word));
   for (const [name, { description, load }] of Object.entries(COMMANDS)) {
-    if (name === wanted) (await load())(program, context);
+    if (name === wanted || wanted === 'completion') (await load())(program, context);
     else program.command(name).description(description);
   }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fakeEndpoint } from '../../agent/rest/fake/fake-services.ts';
 import type { StatusResponse } from '../../api/models.ts';
 import { ownVersion } from '../../api/version.ts';
-import { runCommand, startNode } from '../fake/run.ts';
+import { runCommand, startNode } from '../../tests/support/fake-node.ts';
 import { briefStatus, statusText } from './status.ts';
 
 /** Lines with the blanks at their ends made visible. */
@@ -242,3 +243,85 @@ for (const [argv, message] of [
     assert.deepEqual(await run('config', ...argv), { stdout: '', stderr: `Error: ${message}\n`, status: 1 });
   });
 }
+
+test('map list counts entries where the agent knows them, map get shows them', async (t) => {
+  const { run, services } = await startNode(t);
+  const path = (name: string) => `/sys/fs/bpf/tc/globals/${name}`;
+  services.mapList = [
+    {
+      path: path('cilium_lxc'),
+      type: 'hash',
+      'max-entries': 65_535,
+      cache: [
+        { key: '10.11.0.40:0', value: 'id=173', 'desired-action': 'ok' },
+        { key: '10.11.0.87:0', value: 'id=29', 'desired-action': 'insert', 'last-error': 'E2BIG' },
+      ],
+    },
+    { path: path('cilium_events'), type: 'ringbuf', 'max-entries': 2_097_152 },
+    { path: path('cilium_devices'), type: 'hash', 'max-entries': 256, cache: [] },
+  ];
+  assert.deepEqual(lines((await run('map', 'list')).stdout), [
+    'Name             Num entries   Num errors   Cache enabled',
+    'cilium_devices   0             0            true',
+    'cilium_events    unknown       0            false',
+    'cilium_lxc       2             1            true',
+    '',
+  ]);
+  const entries = [
+    'Key            Value    State            Error',
+    '10.11.0.40:0   id=173   sync             ',
+    '10.11.0.87:0   id=29    to-be-inserted   E2BIG',
+    '',
+  ].join('\n');
+  assert.equal((await run('map', 'get', 'cilium_lxc')).stdout, entries);
+  assert.equal((await run('map', 'get', 'cilium_events')).stdout, 'Cache is disabled\n\n');
+  assert.equal((await run('map', 'get', 'cilium_devices')).stdout, 'Cache is empty\n\n');
+  assert.match(
+    (await run('map', 'list', '--verbose')).stdout,
+    /^## Map: cilium_lxc\nKey [^]*\n\n## Map: cilium_events\nCache is dis/,
+  );
+  assert.deepEqual(await run('map', 'get', 'cilium_none'), {
+    stdout: '',
+    stderr: 'Error: map cilium_none not found\n',
+    status: 1,
+  });
+});
+
+for (const argv of [
+  ['bpf', 'ct', 'list'],
+  ['bpf', 'policy', 'get', '12'],
+  ['bpf', 'endpoint', 'list'],
+]) {
+  test(`${argv.join(' ')} is for root only`, async () => {
+    assert.deepEqual(await runCommand(argv), {
+      stdout: '',
+      stderr: `Error: Please run "cilium ${argv.slice(0, 3).join(' ')}" command(s) with root privileges.\n`,
+      status: 1,
+    });
+  });
+}
+
+test('bpf policy get wants one endpoint or all', async () => {
+  for (const argv of [[], ['12', '--all']]) {
+    const { stderr, status } = await runCommand(['bpf', 'policy', 'get', ...argv], { isRoot: true });
+    assert.deepEqual([stderr, status], ['Error: give either the number of an endpoint or --all\n', 1]);
+  }
+});
+
+test('the completion scripts are read by their shells and complete commands and options', async () => {
+  const { stdout } = await runCommand(['completion', 'bash']);
+  const complete = (...words: string[]) => {
+    const line = words.map((word) => `'${word}'`).join(' ');
+    const act = `COMP_WORDS=(${line}); COMP_CWORD=${words.length - 1}; _cilium; echo "\${COMPREPLY[*]}"`;
+    return spawnSync('bash', ['-c', `${stdout}\n${act}`], { encoding: 'utf8' });
+  };
+  assert.deepEqual([complete('cilium', 'end').stdout, complete('cilium', 'end').stderr], ['endpoint\n', '']);
+  assert.equal(complete('cilium', 'policy', 'va').stdout, 'validate\n');
+  assert.equal(complete('cilium', '-D', 'monitor', '--rel').stdout, '--related-to\n');
+  assert.match((await runCommand(['completion', 'zsh'])).stdout, /^autoload -U \+X bashcompinit/);
+  assert.match(
+    (await runCommand(['completion', 'fish'])).stdout,
+    /^complete -c cilium -n .* -a 'status version config /,
+  );
+  assert.match((await runCommand(['completion', 'tcsh'])).stderr, /'tcsh' is invalid for argument 'shell'/);
+});

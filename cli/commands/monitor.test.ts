@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { MonitorListener } from '../../agent/rest/services.ts';
 import { dropRecord, traceRecord, verdictRecord } from '../fake/records.ts';
-import { runCommand, startNode, type Result } from '../fake/run.ts';
+import { runCommand, startNode, type Result } from '../../tests/support/fake-node.ts';
 
 /** Runs `cilium monitor` while `act` makes events, then presses Ctrl-C. */
 async function watch(

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { runCommand, startNode, type FakeNode } from '../fake/run.ts';
+import { runCommand, startNode, type FakeNode } from '../../tests/support/fake-node.ts';
 
 const RULE = {
   endpointSelector: { matchLabels: { id: 'app1' } },

@@ -9,8 +9,8 @@ import type { TestContext } from 'node:test';
 import { FakeServices } from '../../agent/rest/fake/fake-services.ts';
 import { RestServer } from '../../agent/rest/server.ts';
 import { silentLogger } from '../../runtime/logger.ts';
-import type { CliIo } from '../context.ts';
-import { runCli } from '../program.ts';
+import type { CliIo } from '../../cli/context.ts';
+import { runCli } from '../../cli/program.ts';
 
 export interface Result {
   readonly stdout: string;
