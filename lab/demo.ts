@@ -13,7 +13,8 @@ import { allowedByPolicy, everybody, probeScript, reachTable, readProbes, type A
 import { Lab } from './lab.ts';
 import { HOME, type LabNode } from './node.ts';
 
-const LAB = 'demo';
+/** Another lab's name may be given, so that a demo that is being looked at stays. */
+const LAB = process.argv[2] ?? 'demo';
 const NETWORK = 'cilium-net';
 const APPS = ['app1', 'app2', 'app3'] as const;
 const POLICY = join(HOME, 'examples/policies/l3-l4.json');
