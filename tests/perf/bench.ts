@@ -106,8 +106,11 @@ async function makePaths(node: LabNode, agent: boolean, paths: Path[]): Promise<
   paths.push(await containerPath(node, PATH_NAMES.bridge, { network: NETWORKS.dual }));
   if (!agent) return;
   paths.push(await containerPath(node, 'cilium, no policy', { network: NETWORKS.cilium }));
-  const labels = { client: ['id=bench-client'], server: ['id=bench-server'] };
-  const enforced = await containerPath(node, 'cilium, L4 policy both ways', { network: NETWORKS.cilium, labels });
+  const enforced = await containerPath(node, 'cilium, L4 policy both ways', {
+    network: NETWORKS.cilium,
+    clientLabel: 'id=bench-client',
+    serverLabel: 'id=bench-server',
+  });
   paths.push(enforced);
   const file = join(node.machine.dir, 'bench-policy.json');
   writeFileSync(file, JSON.stringify(POLICY));

@@ -35,7 +35,17 @@ export async function measureJoins(node: LabNode, options: JoinMeasurement): Pro
     if (started % 10 === 0)
       options.onProgress(`first RequestAddress to Join: container ${started} of ${options.containers}`);
     const offset = readFileSync(node.agentLog, 'utf8').length;
-    const id = await node.docker(['run', '-d', '--network', options.network, 'busybox', 'sleep', '2147483647']);
+    const id = await node.docker([
+      'run',
+      '-d',
+      '--network',
+      options.network,
+      '-l',
+      'bench=join',
+      'busybox',
+      'sleep',
+      '2147483647',
+    ]);
     const calls = dockerCalls(readFileSync(node.agentLog, 'utf8').slice(offset));
     const times = joinTimes(calls);
     wall.push(times.wall);

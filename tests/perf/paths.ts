@@ -76,19 +76,18 @@ async function ipBatch(commands: readonly string[], namespace?: string): Promise
 
 export interface ContainerPathOptions {
   readonly network: string;
-  /** Labels of both containers; `role` is set by us. */
-  readonly labels?: { readonly client: readonly string[]; readonly server: readonly string[] };
+  /** Both ends need one on a cilium network: a container without labels may do nothing. */
+  readonly clientLabel?: string;
+  readonly serverLabel?: string;
 }
 
 /** Two containers on one Docker network. */
 export async function containerPath(node: LabNode, name: string, options: ContainerPathOptions): Promise<Path> {
-  const start = (labels: readonly string[]) =>
-    node.docker([
-      ...['run', '-d', '--network', options.network, ...labels.flatMap((label) => ['-l', label])],
-      ...['busybox', 'sleep', '2147483647'],
-    ]);
-  const server = await start(options.labels?.server ?? []);
-  const client = await start(options.labels?.client ?? []);
+  const { network, clientLabel = 'id=plain', serverLabel = 'id=plain' } = options;
+  const start = (label: string) =>
+    node.docker(['run', '-d', '--network', network, '-l', label, 'busybox', 'sleep', '2147483647']);
+  const server = await start(serverLabel);
+  const client = await start(clientLabel);
   const serverPid = await pidOf(node, server);
   return {
     name,

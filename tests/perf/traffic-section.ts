@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Request/response, connect rate and one stream over every path, interleaved round by round. */
+import { CiliumError } from '../../errors/cilium-error.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import type { Path } from './paths.ts';
 import { rotated, Series } from './statistics.ts';
@@ -32,25 +33,33 @@ export async function measureTraffic(paths: readonly Path[], options: TrafficMea
     for (let round = 0; round < options.rounds; round++) {
       options.onProgress(`traffic: round ${round + 1} of ${options.rounds}`);
       for (const { path, family, addr } of rotated(cases, round)) {
-        const add = (figure: Figure, value: number) => series.add(seriesName(path.name, family, figure), value);
-        const common = { addr, duration: options.seconds };
-        const rr = await Traffic.run(path.client, 'rr', { ...common, cpu: PING_PONG_CPU });
-        add('rr rate', rr.rate);
-        add('rr p50', rr.p50Ns);
-        add('rr p99', rr.p99Ns);
-        const crr = await Traffic.run(path.client, 'crr', { ...common, cpu: PING_PONG_CPU });
-        if (crr.failed > 0) throw new Error(`${path.name} ${family}: ${crr.failed} connections: ${crr.lastError}`);
-        add('crr rate', crr.rate);
-        add('crr p99', crr.p99Ns);
-        const stream = await Traffic.run(path.client, 'stream', { ...common, cpu: STREAM_SENDER_CPU });
-        add('stream rate', stream.bitsPerSecond);
-        add('stream cpu', stream.cpuNsPerByte);
+        try {
+          await measureOnce(path, family, addr, options.seconds, series);
+        } catch (cause) {
+          throw new CiliumError('System', `${path.name}, ${family}`, { addr }, cause);
+        }
       }
     }
   } finally {
     await Promise.all(servers.map((server) => server.stop()));
   }
   return series;
+}
+
+async function measureOnce(path: Path, family: Family, addr: string, duration: number, series: Series): Promise<void> {
+  const add = (figure: Figure, value: number) => series.add(seriesName(path.name, family, figure), value);
+  const common = { addr, duration };
+  const rr = await Traffic.run(path.client, 'rr', { ...common, cpu: PING_PONG_CPU });
+  add('rr rate', rr.rate);
+  add('rr p50', rr.p50Ns);
+  add('rr p99', rr.p99Ns);
+  const crr = await Traffic.run(path.client, 'crr', { ...common, cpu: PING_PONG_CPU });
+  if (crr.failed > 0) throw new Error(`${crr.failed} connections: ${crr.lastError}`);
+  add('crr rate', crr.rate);
+  add('crr p99', crr.p99Ns);
+  const stream = await Traffic.run(path.client, 'stream', { ...common, cpu: STREAM_SENDER_CPU });
+  add('stream rate', stream.bitsPerSecond);
+  add('stream cpu', stream.cpuNsPerByte);
 }
 
 export type Figure = 'rr rate' | 'rr p50' | 'rr p99' | 'crr rate' | 'crr p99' | 'stream rate' | 'stream cpu';
