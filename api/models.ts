@@ -218,20 +218,18 @@ export type PolicyDeleted = z.infer<typeof policyDeleted>;
 
 // ---- BPF maps ---------------------------------------------------------------------------------------------------
 
-export const bpfMapEntry = z.object({
-  key: z.string(),
-  value: z.string(),
-  /** `ok`: the kernel has it. The others: the last write failed and is tried again. */
-  'desired-action': z.enum(['ok', 'insert', 'delete']),
-  'last-error': z.string().optional(),
-});
+export const bpfMapEntry = z.object({ key: z.string(), value: z.string() });
 export type BpfMapEntry = z.infer<typeof bpfMapEntry>;
 
 export const bpfMap = z.object({
   path: z.string(),
   type: z.string(),
   'max-entries': z.number(),
-  /** Absent: the map can be counted or listed only at a cost that grows with traffic. */
+  /** Absent where the word means nothing: the event ring, counters. */
+  'num-entries': z.number().optional(),
+  /** Bytes that the kernel accounts for it. */
+  memory: z.number(),
+  /** What the kernel holds; only in the answer for one map, and absent for maps that are not shown entry by entry. */
   cache: z.array(bpfMapEntry).optional(),
 });
 export type BpfMap = z.infer<typeof bpfMap>;
