@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ContainerInfo } from '../endpoint/endpoint.ts';
+import { LabelFilter, VOLATILE_DOCKER_PATTERNS } from '../identity/label-filter.ts';
+import { Prefix } from '../net/ip.ts';
+import { CidrIdentities, Identities, type GlobalAllocator } from './identities.ts';
+
+const NO_CHANGES = { added: [], disabled: [] };
+
+class Allocator implements GlobalAllocator {
+  readonly users = new Map<string, number>();
+  #listener: (event: { type: 'upsert' | 'delete'; id: number; labels: string }) => void = () => undefined;
+
+  allocate(labels: string): Promise<number> {
+    this.users.set(labels, (this.users.get(labels) ?? 0) + 1);
+    return Promise.resolve(300 + [...this.users.keys()].indexOf(labels));
+  }
+
+  release(labels: string): Promise<void> {
+    this.users.set(labels, this.users.get(labels)! - 1);
+    return Promise.resolve();
+  }
+
+  onChange(listener: (event: { type: 'upsert' | 'delete'; id: number; labels: string }) => void): void {
+    this.#listener = listener;
+  }
+
+  list(): { id: number; labels: string }[] {
+    return [{ id: 999, labels: 'container:id=elsewhere;' }];
+  }
+
+  tell(event: { type: 'upsert' | 'delete'; id: number; labels: string }): void {
+    this.#listener(event);
+  }
+}
+
+function setUp(networkName?: (id: string) => Promise<string>): {
+  identities: Identities;
+  allocator: Allocator;
+  known: Map<number, string>;
+  syncs: () => number;
+} {
+  const allocator = new Allocator();
+  const known = new Map<number, string>();
+  let syncs = 0;
+  const identities = new Identities({
+    allocator,
+    filter: new LabelFilter({ patterns: VOLATILE_DOCKER_PATTERNS }),
+    consumer: {
+      addIdentity: (id, labels) => void known.set(id, labels.toString()),
+      removeIdentity: (id) => void known.delete(id),
+    },
+    syncPolicy: () => syncs++,
+    networkName,
+  });
+  return { identities, allocator, known, syncs: () => syncs };
+}
+
+function container(labels: Record<string, string>): ContainerInfo {
+  return { id: 'c1', name: 'app', image: 'web', labels };
+}
+
+test('an identity is known to the repository before it is answered', async () => {
+  const { identities, known } = setUp();
+  const { identity, labels } = await identities.acquire(container({ id: 'app1' }), NO_CHANGES, 'n1');
+  assert.equal(labels, 'container:id=app1;');
+  assert.equal(known.get(identity), labels);
+});
+
+test('volatile labels of Compose make no identity of their own', async () => {
+  const { identities } = setUp();
+  const labels = { id: 'app1', 'com.docker.compose.config-hash': 'abc', 'com.docker.compose.service': 'web' };
+  const first = await identities.acquire(container(labels), NO_CHANGES, 'n1');
+  const second = await identities.acquire(
+    container({ ...labels, 'com.docker.compose.config-hash': 'def' }),
+    NO_CHANGES,
+    'n1',
+  );
+  assert.equal(second.identity, first.identity);
+  assert.match(first.labels, /compose\.service=web/);
+});
+
+test('a container without labels is init, which nobody allocates', async () => {
+  const { identities, allocator } = setUp();
+  const { identity, labels } = await identities.acquire(container({}), NO_CHANGES, 'n1');
+  assert.equal(identity, 5);
+  await identities.release(labels);
+  assert.equal(allocator.users.size, 0);
+});
+
+test('labels set by hand are added and taken away', async () => {
+  const { identities } = setUp();
+  const changes = { added: ['container:tier=web'], disabled: ['container:id=app1'] };
+  const { labels } = await identities.acquire(container({ id: 'app1', team: 'a' }), changes, 'n1');
+  assert.equal(labels, 'container:team=a;container:tier=web;');
+});
+
+test('the name of the network becomes a label where that is asked for', async () => {
+  const { identities } = setUp((id) => Promise.resolve(`name-of-${id}`));
+  const { labels } = await identities.acquire(container({ id: 'app1' }), NO_CHANGES, 'n1');
+  assert.equal(labels, 'container:id=app1;docker:network=name-of-n1;');
+});
+
+test('identities of other nodes come and go, each change followed by a sync of policy', () => {
+  const { identities, allocator, known, syncs } = setUp();
+  identities.follow();
+  assert.equal(known.get(999), 'container:id=elsewhere;');
+  allocator.tell({ type: 'upsert', id: 500, labels: 'container:id=far;' });
+  assert.equal(known.get(500), 'container:id=far;');
+  allocator.tell({ type: 'delete', id: 500, labels: 'container:id=far;' });
+  assert.equal(known.has(500), false);
+  assert.equal(syncs(), 2);
+});
+
+test('a prefix has its identity in ipcache only from publish on, and loses it at once', () => {
+  const entries = new Map<string, number>();
+  const released: string[] = [];
+  const cidrs = new CidrIdentities(
+    { acquire: () => 0x01000001, release: (labels) => void released.push(labels) },
+    {
+      upsert: (prefix, { identity }) => void entries.set(prefix.toString(), identity),
+      delete: (prefix) => void entries.delete(prefix.toString()),
+    },
+  );
+  const prefix = Prefix.parse('10.1.0.0/16');
+  cidrs.acquire(prefix);
+  assert.equal(entries.size, 0);
+  cidrs.publish();
+  assert.deepEqual([...entries], [['10.1.0.0/16', 0x01000001]]);
+  cidrs.release(prefix);
+  assert.equal(entries.size, 0);
+  assert.equal(released.length, 1);
+});
+
+test('all of a family is the world itself', () => {
+  const never = (): never => assert.fail('not to be called');
+  const cidrs = new CidrIdentities({ acquire: never, release: never }, { upsert: never, delete: never });
+  assert.equal(cidrs.acquire(Prefix.parse('0.0.0.0/0')), 9);
+  cidrs.publish();
+  cidrs.release(Prefix.parse('0.0.0.0/0'));
+});
