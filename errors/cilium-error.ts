@@ -60,10 +60,16 @@ export function isCiliumError(error: unknown, code?: ErrorCode): error is Cilium
 export function describeError(error: unknown): string {
   const parts: string[] = [];
   for (let current: unknown = error; current !== undefined && current !== null;) {
-    const text = current instanceof Error ? current.message || current.name : String(current);
+    const text = current instanceof Error ? current.message || current.name : describeThrown(current);
     if (!parts.some((part) => part.includes(text))) parts.push(text);
     if (current instanceof AggregateError) for (const inner of current.errors) parts.push(describeError(inner));
     current = current instanceof Error ? current.cause : undefined;
   }
   return parts.join(': ');
+}
+
+/** Whatever somebody threw that is no Error; never throws itself. */
+function describeThrown(value: unknown): string {
+  if (typeof value === 'string') return value;
+  return typeof value === 'object' ? `thrown ${Object.keys(value ?? {}).join(', ')}` : `${value as number}`;
 }
