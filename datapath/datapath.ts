@@ -13,10 +13,11 @@ import type { Logger } from '../runtime/logger.ts';
 import { EventReader } from './events/event-reader.ts';
 import type { BpfMap } from './ffi/bpf-map.ts';
 import { type BpfProgram, TC_EGRESS, TC_INGRESS } from './ffi/bpf-program.ts';
+import { adoptOrLoad, pinFolders } from './loader/adoption.ts';
 import { DeviceTracker } from './loader/device-tracker.ts';
 import { ensureHostDevice, type HostDevice } from './loader/host-device.ts';
 import { describeMap, type MapDescription, openMaps, type MapName } from './loader/map-set.ts';
-import { loadObject, type ObjectConfig, pinFolders } from './loader/object-loader.ts';
+import type { ObjectConfig } from './loader/object-loader.ts';
 import { checkPreconditions } from './loader/preconditions.ts';
 import { masqueradePorts } from './loader/masquerade-ports.ts';
 import { ConntrackMaps, type FlowMaps } from './maps/conntrack.ts';
@@ -35,8 +36,12 @@ export type AggregationLevel = keyof typeof AGGREGATION_LEVELS;
 export const DEFAULT_TIMEOUTS = { tcpEstablishedS: 8000, tcpSynS: 60, tcpCloseS: 10, anyS: 60 } as const;
 export type ConntrackTimeouts = { readonly [Key in keyof typeof DEFAULT_TIMEOUTS]: number };
 
-const OBJECTS = ['bpf_lxc.o', 'bpf_host.o', 'bpf_netdev.o'] as const;
-type ProgramName = 'cil_from_container' | 'cil_to_container' | 'cil_from_host' | 'cil_from_netdev';
+const OBJECTS = {
+  'bpf_lxc.o': ['cil_from_container', 'cil_to_container'],
+  'bpf_host.o': ['cil_from_host'],
+  'bpf_netdev.o': ['cil_from_netdev'],
+} as const;
+type ProgramName = (typeof OBJECTS)[keyof typeof OBJECTS][number];
 
 /** Seconds between two trace events of one direction of a flow, at aggregation medium. */
 const REPORT_INTERVAL_S = 5;
@@ -131,11 +136,10 @@ export class Datapath implements Component {
     return [...this.#get().maps.values()].map(describeMap);
   }
 
-  start(signal: AbortSignal): Promise<void> {
+  async start(signal: AbortSignal): Promise<void> {
     if (this.#running !== undefined) throw new CiliumError('Internal', 'the datapath is running');
     signal.throwIfAborted();
-    this.#running = open(this.#options);
-    return Promise.resolve();
+    this.#running = await open(this.#options);
   }
 
   /** Lets go of all handles; the kernel goes on without us. May be called twice. */
@@ -157,34 +161,33 @@ export class Datapath implements Component {
 }
 
 /** Does what `start` says, in the order in which one thing needs the other; undoes it all when something fails. */
-function open(options: DatapathOptions): Running {
+async function open(options: DatapathOptions): Promise<Running> {
   const { bpfRoot, objectDir, log } = options;
   checkPreconditions(bpfRoot);
-  const undo = new DisposableStack();
-  const keep = <T extends { close(): unknown }>(resource: T): T => undo.adopt(resource, (it) => void it.close());
+  const undo = new AsyncDisposableStack();
+  const keep = <T extends { close(): unknown }>(resource: T): T =>
+    undo.adopt(resource, async (it) => {
+      await it.close();
+    });
   try {
     const programs = new Map<string, BpfProgram>();
-    const program = (name: ProgramName): BpfProgram => {
-      const found = programs.get(name);
-      if (found === undefined) throw new CiliumError('Precondition', `no object in ${objectDir} has program ${name}`);
-      return found;
-    };
+    const program = (name: ProgramName): BpfProgram => programs.get(name)!;
     const attach = (ifindex: number): void => {
       program('cil_from_container').attach(ifindex, TC_INGRESS);
       program('cil_to_container').attach(ifindex, TC_EGRESS);
     };
     const links = keep(new Links(attach));
     const host = ensureHostDevice(links, options.mtu, log);
-    const { mapDir, programDir } = pinFolders(bpfRoot);
+    const folders = pinFolders(bpfRoot);
     const config = buildConfig(options, host);
     const mapSizes = { ...options.mapSizes, ...(options.eventsBytes && { cilium_events: options.eventsBytes }) };
-    for (const file of OBJECTS) {
-      const objectPath = `${objectDir}/${file}`;
-      for (const [name, loaded] of loadObject({ objectPath, mapDir, programDir, config, mapSizes, log })) {
+    for (const [file, programNames] of Object.entries(OBJECTS)) {
+      const request = { objectPath: `${objectDir}/${file}`, programNames, ...folders, config, mapSizes, log };
+      for (const [name, loaded] of adoptOrLoad(request)) {
         programs.set(name, keep(loaded));
       }
     }
-    const maps = openMaps(mapDir);
+    const maps = openMaps(folders.mapDir);
     for (const map of maps.values()) keep(map);
     const map = (name: MapName): BpfMap => maps.get(name)!;
 
@@ -227,7 +230,7 @@ function open(options: DatapathOptions): Running {
     undo.move();
     return running;
   } finally {
-    undo.dispose();
+    await undo.disposeAsync();
   }
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** A loaded BPF program, and the clsact hooks of devices that programs are attached to. */
+import { isErrno } from './errno.ts';
 import { Handle } from './handle.ts';
 import * as libbpf from './libbpf.ts';
 import { closeFd } from './libc.ts';
-import { isErrno } from './errno.ts';
+import { NativeMemory } from './native.ts';
 
 export const TC_INGRESS = 1;
 export const TC_EGRESS = 2;
@@ -23,12 +24,16 @@ const EINVAL = -22;
 const HOOK_BYTES = 24;
 const TC_OPTS_BYTES = 32;
 const INFO_BYTES = 232;
+/** The kernel allows a program 64 maps. */
+const MAX_PROGRAM_MAPS = 64;
 
 export interface ProgramInfo {
   readonly id: number;
   readonly name: string;
   /** Hash of the instructions, 16 hexadecimal digits. */
   readonly tag: string;
+  /** Kernel ids of the maps that it uses. */
+  readonly mapIds: readonly number[];
   /** Instructions that the verifier walked through when the program was loaded. */
   readonly verifiedInstructions: number;
 }
@@ -55,14 +60,23 @@ export class BpfProgram extends Handle {
   }
 
   info(): ProgramInfo {
-    const info = Buffer.alloc(INFO_BYTES);
-    libbpf.check(libbpf.objectInfo(this.fd, info, [INFO_BYTES]), `read info of program ${this.name}`);
-    return {
-      id: info.readUInt32LE(4),
-      tag: info.toString('hex', 8, 16),
-      name: info.toString('latin1', 64, info.indexOf(0, 64)),
-      verifiedInstructions: info.readUInt32LE(216),
-    };
+    const mapIds = new NativeMemory(`map ids of ${this.name}`, MAX_PROGRAM_MAPS * 4);
+    try {
+      const info = Buffer.alloc(INFO_BYTES);
+      info.writeUInt32LE(MAX_PROGRAM_MAPS, 52);
+      info.writeBigUInt64LE(mapIds.address, 56);
+      libbpf.check(libbpf.objectInfo(this.fd, info, [INFO_BYTES]), `read info of program ${this.name}`);
+      const mapCount = Math.min(info.readUInt32LE(52), MAX_PROGRAM_MAPS);
+      return {
+        id: info.readUInt32LE(4),
+        tag: info.toString('hex', 8, 16),
+        name: info.toString('latin1', 64, info.indexOf(0, 64)),
+        mapIds: Array.from({ length: mapCount }, (_, i) => mapIds.bytes.readUInt32LE(i * 4)),
+        verifiedInstructions: info.readUInt32LE(216),
+      };
+    } finally {
+      mapIds.close();
+    }
   }
 
   pin(path: string): void {

@@ -4,6 +4,7 @@
 import koffi from 'koffi';
 import type * as Koffi from 'koffi';
 import { CiliumError } from '../../errors/cilium-error.ts';
+import { Handle } from './handle.ts';
 
 /** A pointer of C; null when it is NULL. */
 export type Pointer = bigint | null;
@@ -42,4 +43,21 @@ export function callAsync<A extends unknown[], R>(call: Native<A, R>, ...args: A
     };
     (call.async as (...all: unknown[]) => void)(...args, done);
   });
+}
+
+/** Memory of C's heap: for structures that point to it, as JavaScript's own buffers may move. */
+export class NativeMemory extends Handle {
+  readonly address: bigint;
+  /** The memory itself; not to be used after `close`. */
+  readonly bytes: Buffer;
+
+  constructor(name: string, length: number) {
+    super('memory', name);
+    this.address = koffi.alloc('uint8_t', length) as bigint;
+    this.bytes = Buffer.from(koffi.view(this.address, length)).fill(0);
+  }
+
+  protected release(): void {
+    koffi.free(this.address);
+  }
 }

@@ -8,7 +8,7 @@
  * configured size) it is replaced and its contents are lost: flows are judged as new, containers stay closed until the
  * agent has written their records again. Programs that are attached keep the old map until they are replaced.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { Logger } from '../../runtime/logger.ts';
 import { type ObjectVariable, readObjectTypes } from '../btf/btf.ts';
@@ -34,28 +34,27 @@ export interface LoadRequest {
   readonly log: Logger;
 }
 
-/** Folders below the bpffs where maps and programs are pinned. */
-export function pinFolders(bpfRoot: string): { mapDir: string; programDir: string } {
-  const folders = { mapDir: `${bpfRoot}/tc/globals`, programDir: `${bpfRoot}/cilium/programs` };
-  for (const folder of Object.values(folders)) mkdirSync(folder, { recursive: true, mode: 0o700 });
-  return folders;
-}
-
 /** Handles on the object's programs, by name; their maps are to be had from the pins. */
 export function loadObject(request: LoadRequest): Map<string, BpfProgram> {
-  const { objectPath, mapDir, programDir, log } = request;
+  const { objectPath } = request;
   const types = readObjectTypes(readObject(objectPath));
   const problems = compareLayouts(ALL_LAYOUTS, types);
   if (problems.length > 0) {
     const message = `${objectPath} was built for another agent (${problems[0]}); rebuild with "make build"`;
     throw new CiliumError('Precondition', message, { problems });
   }
+  return loadPrograms(request, types.variables);
+}
+
+function loadPrograms(request: LoadRequest, variables: readonly ObjectVariable[]): Map<string, BpfProgram> {
+  const { objectPath, mapDir, programDir, config, mapSizes, log } = request;
   const object = BpfObject.open(objectPath);
   const programs = new Map<string, BpfProgram>();
   try {
-    for (const name of object.mapNames.filter(isShared))
-      prepareMap(object, name, `${mapDir}/${name}`, request.mapSizes[name], log);
-    writeConfig(object, types.variables, request.config);
+    for (const name of object.mapNames.filter(isShared)) {
+      prepareMap(object, name, `${mapDir}/${name}`, mapSizes[name], log);
+    }
+    writeConfig(object, variables, config);
     object.load();
     for (const name of object.programNames) {
       const program = object.program(name);
@@ -71,7 +70,7 @@ export function loadObject(request: LoadRequest): Map<string, BpfProgram> {
   }
 }
 
-function readObject(path: string): Buffer {
+export function readObject(path: string): Buffer {
   try {
     return readFileSync(path);
   } catch (cause) {
@@ -80,7 +79,7 @@ function readObject(path: string): Buffer {
 }
 
 /** Maps of the datapath as a whole; others are one program's scratch space and are made anew with it. */
-function isShared(mapName: string): boolean {
+export function isShared(mapName: string): boolean {
   return mapName.startsWith('cilium_');
 }
 
