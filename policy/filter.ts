@@ -10,23 +10,34 @@ import {
   l4Range,
   PRECEDENCE_ALLOW,
   PRECEDENCE_DENY,
+  redirectPrecedence,
   type L4Key,
 } from './map-entry.ts';
+import { redirectOf, type Redirect } from './l7/redirect.ts';
 import { peerSelectors, type PeerContext } from './peer-selectors.ts';
 import {
   directionOf,
   isDeny,
   SECTIONS,
+  type AuthenticationMode,
   type Entry,
   type PortRule,
   type PortSpec,
   type Protocol,
   type Rule,
+  type Section,
 } from './rule.ts';
 
 export interface FilterSpec {
+  readonly section: Section;
+  /** Which entry of the section. */
+  readonly entry: number;
   readonly egress: boolean;
   readonly precedence: number;
+  /** Undefined: plain. */
+  readonly redirect: Redirect | undefined;
+  readonly portRule: PortRule | undefined;
+  readonly authentication: AuthenticationMode | undefined;
   /** Undefined: any peer. */
   readonly peers: readonly EndpointSelector[] | undefined;
   readonly l4: readonly L4Key[];
@@ -52,15 +63,28 @@ const PROTOCOL_NUMBERS: Readonly<Record<Protocol, readonly number[]>> = {
 export function filtersOf(rule: Rule, context: PeerContext): FilterSpec[] {
   const filters: FilterSpec[] = [];
   for (const section of SECTIONS) {
-    const base = {
-      egress: directionOf(section) === 'egress',
-      precedence: isDeny(section) ? PRECEDENCE_DENY : PRECEDENCE_ALLOW,
-    };
-    for (const entry of rule.entries[section]) {
+    const egress = directionOf(section) === 'egress';
+    for (const [index, entry] of rule.entries[section].entries()) {
       const peers = peersOf(entry, context);
       if (peers?.length === 0) continue;
-      for (const ports of portsOf(entry)) {
-        if (ports.l4.length > 0 || ports.namedPorts.length > 0) filters.push({ ...base, peers, ...ports });
+      for (const { l4, namedPorts, portRule } of portsOf(entry)) {
+        if (l4.length === 0 && namedPorts.length === 0) continue;
+        const redirect = portRule === undefined ? undefined : redirectOf(portRule);
+        const allow = redirect === undefined ? PRECEDENCE_ALLOW : redirectPrecedence(redirect.priority);
+        const precedence = isDeny(section) ? PRECEDENCE_DENY : allow;
+        const { authentication } = entry;
+        filters.push({
+          section,
+          entry: index,
+          egress,
+          precedence,
+          redirect,
+          portRule,
+          authentication,
+          peers,
+          l4,
+          namedPorts,
+        });
       }
     }
   }
@@ -73,22 +97,25 @@ function peersOf(entry: Entry, context: PeerContext): EndpointSelector[] | undef
   return selectors?.some((selector) => selector.isWildcard) === true ? undefined : selectors;
 }
 
-function portsOf(entry: Entry): Pick<FilterSpec, 'l4' | 'namedPorts'>[] {
+type FilterPorts = Pick<FilterSpec, 'l4' | 'namedPorts' | 'portRule'>;
+
+function portsOf(entry: Entry): FilterPorts[] {
   if (entry.icmps !== undefined) {
     const l4 = entry.icmps.map(({ family, type }) => l4Key(family === 4 ? IP_PROTOCOL.ICMP : IP_PROTOCOL.ICMPv6, type));
-    return [{ l4, namedPorts: [] }];
+    return [{ l4: [...new Set(l4)], namedPorts: [], portRule: undefined }];
   }
   if (entry.toPorts !== undefined) return entry.toPorts.map(portRulePorts);
   // Neither peers nor ports: the entry allows (or denies) nothing.
-  return entry.peers === undefined ? [] : [{ l4: [L4_ANY], namedPorts: [] }];
+  return entry.peers === undefined ? [] : [{ l4: [L4_ANY], namedPorts: [], portRule: undefined }];
 }
 
-function portRulePorts({ ports }: PortRule): Pick<FilterSpec, 'l4' | 'namedPorts'> {
+function portRulePorts(portRule: PortRule): FilterPorts {
   return {
-    l4: [...new Set(ports.flatMap(numberedPorts))],
-    namedPorts: ports.flatMap(({ port, protocol }) =>
+    l4: [...new Set(portRule.ports.flatMap(numberedPorts))],
+    namedPorts: portRule.ports.flatMap(({ port, protocol }) =>
       typeof port === 'string' ? [{ name: port, protocols: PROTOCOL_NUMBERS[protocol] }] : [],
     ),
+    portRule,
   };
 }
 

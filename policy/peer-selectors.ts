@@ -2,17 +2,34 @@
 
 /** What each kind of peer selects, as selectors over labels. */
 import { formatCidrKey } from '../identity/cidr-label.ts';
-import { LABEL_SOURCE } from '../identity/label.ts';
+import type { LabelSet } from '../identity/label-set.ts';
+import { LABEL_SOURCE, type Label } from '../identity/label.ts';
 import { worldName, type Families } from '../identity/numeric-identity.ts';
 import { EndpointSelector, type Requirement } from '../identity/selector.ts';
 import type { Prefix } from '../net/ip.ts';
-import { SECTIONS, type Entity, type Peer, type Rule, type WrittenPrefix } from './rule.ts';
+import {
+  SECTIONS,
+  type CidrSetPeer,
+  type Entity,
+  type FqdnPeer,
+  type Peer,
+  type Rule,
+  type WrittenPrefix,
+} from './rule.ts';
 
 /** What selectors depend on besides the rule. */
 export interface PeerContext {
   readonly families: Families;
   /** Value of the label `k8s:io.cilium.k8s.policy.cluster` by which the entity `cluster` knows its own. */
   readonly clusterName: string;
+  /** CIDR groups by name. */
+  readonly groups: ReadonlyMap<string, CidrGroup>;
+}
+
+export interface CidrGroup {
+  /** Labels of source `cidrgroup`. */
+  readonly labels: LabelSet;
+  readonly prefixes: readonly Prefix[];
 }
 
 /** Selectors of which one must match. */
@@ -27,26 +44,48 @@ export function peerSelectors(peer: Peer, context: PeerContext): EndpointSelecto
     case 'cidr':
       return [prefixSelector(peer.prefix, [], context)];
     case 'cidrSet':
-      return peer.prefix === undefined ? [] : [prefixSelector(peer.prefix, peer.except, context)];
+      return prefixesOfSet(peer, context.groups).map((prefix) => prefixSelector(prefix, peer.except, context));
     case 'fqdns':
-      return [EndpointSelector.ofLabel(LABEL_SOURCE.fqdn, peer.matchName ?? peer.matchPattern ?? '')];
+      return [EndpointSelector.ofLabel(LABEL_SOURCE.fqdn, fqdnLabel(peer).key)];
     case 'services':
     case 'groups':
       return [];
   }
 }
 
+/** The label that an address has which was learned for a name of this toFQDNs item. */
+export function fqdnLabel({ matchName, matchPattern }: FqdnPeer): Label {
+  return { source: LABEL_SOURCE.fqdn, key: matchName ?? matchPattern ?? '', value: '' };
+}
+
 /** All prefixes that a rule mentions; each gets an identity, since a packet has that of its longest prefix. */
-export function* prefixesOf(rule: Rule): Generator<Prefix> {
-  for (const section of SECTIONS) {
-    for (const { peers = [] } of rule.entries[section]) {
-      for (const peer of peers) {
-        if (peer.kind !== 'cidr' && peer.kind !== 'cidrSet') continue;
-        if (peer.prefix !== undefined && peer.prefix.length > 0) yield peer.prefix;
-        if (peer.kind === 'cidrSet') for (const { prefix } of peer.except) if (prefix.length > 0) yield prefix;
-      }
-    }
-  }
+export function prefixesOf(rule: Rule, groups: PeerContext['groups']): Prefix[] {
+  return peersOf(rule)
+    .flatMap((peer) => {
+      if (peer.kind === 'cidr') return [peer.prefix];
+      if (peer.kind !== 'cidrSet') return [];
+      return [...prefixesOfSet(peer, groups), ...peer.except.map(({ prefix }) => prefix)];
+    })
+    .filter((prefix) => prefix.length > 0);
+}
+
+/** Whether a change of CIDR groups may change what the rule selects. */
+export function usesGroups(rule: Rule): boolean {
+  return peersOf(rule).some((peer) => peer.kind === 'cidrSet' && peer.prefix === undefined);
+}
+
+export function peersOf(rule: Rule): Peer[] {
+  return SECTIONS.flatMap((section) => rule.entries[section].flatMap(({ peers = [] }) => peers));
+}
+
+/** A group that does not exist has no prefixes. */
+function prefixesOfSet(peer: CidrSetPeer, groups: PeerContext['groups']): readonly Prefix[] {
+  if (peer.prefix !== undefined) return [peer.prefix];
+  if (peer.groupRef !== undefined) return groups.get(peer.groupRef)?.prefixes ?? [];
+  const { groupSelector } = peer;
+  return [...groups.values()].flatMap(({ labels, prefixes }) =>
+    groupSelector?.matches(labels) === true ? prefixes : [],
+  );
 }
 
 function entitySelectors(entity: Entity, context: PeerContext): EndpointSelector[] {

@@ -4,11 +4,18 @@ import assert from 'node:assert/strict';
 import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
 import { LabelSet } from '../identity/label-set.ts';
 import { parseSelectLabel } from '../identity/label.ts';
-import { numericIdentity, RESERVED_IDENTITIES, type NumericIdentity } from '../identity/numeric-identity.ts';
+import {
+  cidrLabels,
+  numericIdentity,
+  RESERVED_IDENTITIES,
+  type NumericIdentity,
+} from '../identity/numeric-identity.ts';
+import { Prefix } from '../net/ip.ts';
 import { WHOLE_LANGUAGE } from './language.ts';
 import { lookupEntry } from './lookup.ts';
 import type { PolicyEntry } from './map-entry.ts';
 import { parseRules } from './parse/rule.ts';
+import { fqdnLabel, type CidrGroup } from './peer-selectors.ts';
 import { PolicyRepository, type PolicyRepositoryOptions } from './repository.ts';
 
 const APP1 = numericIdentity(1001);
@@ -294,4 +301,97 @@ test('selectors that are spelled the same are listed once', () => {
     { selector: 'any:id=app2', users: 2, identities: [APP2] },
     { selector: 'any:id=app3', users: 1, identities: [APP3] },
   ]);
+});
+
+const http = (path: string): unknown => [{ ports: [{ port: '80', protocol: 'TCP' }], rules: { http: [{ path }] } }];
+
+test('an L7 rule sends its port to the proxy, and a deny is stronger', () => {
+  const world = new World({
+    proxyPort: ({ parser }, direction) => (parser === 'http' && direction === 'ingress' ? 9000 : 1),
+  });
+  world.import({ endpointSelector: app(1), ingress: [{ fromEndpoints: [app(2)] }, { toPorts: http('/a') }] });
+  assert.equal(world.ingress(APP3, 80)?.proxyPort, 9000);
+  assert.equal(world.ingress(APP2, 80)?.proxyPort, 9000);
+  assert.equal(world.ingress(APP2, 81)?.proxyPort, 0);
+  world.import({ endpointSelector: app(1), ingressDeny: [{ fromEndpoints: [app(3)] }] });
+  assert.equal(world.reaches(APP3, 80), false);
+});
+
+test('without a proxy an L7 rule is refused and nothing changes', () => {
+  const world = new World();
+  assert.throws(
+    () => world.import(classic, { endpointSelector: app(1), ingress: [{ toPorts: http('/a') }] }),
+    (error) => isCiliumError(error, 'Unsupported'),
+  );
+  assert.equal(world.repository.rules().length, 0);
+  assert.deepEqual(world.changes(), []);
+});
+
+test('rules that contradict one another for a subject are refused together', () => {
+  const world = new World({ proxyPort: () => 9000 });
+  const kafka = [{ ports: [{ port: '80', protocol: 'TCP' }], rules: { kafka: [{ topic: 't' }] } }];
+  world.import({ endpointSelector: app(1), ingress: [{ toPorts: http('/a') }] });
+  assert.throws(
+    () => world.import({ endpointSelector: app(1), ingress: [{ toPorts: kafka }] }),
+    /conflicting L7 parsers/,
+  );
+  assert.equal(world.repository.rules().length, 1);
+  world.import({ endpointSelector: { matchLabels: { role: 'r' } }, ingress: [{ toPorts: kafka }] });
+  assert.deepEqual(world.repository.conflicts(APP1), []);
+  world.repository.addIdentity(APP1, LabelSet.fromTexts(['container:id=app1', 'container:role=r']));
+  assert.equal(world.repository.conflicts(APP1).length, 1);
+});
+
+test('a packet is explained by all rules that hit it', () => {
+  const world = new World();
+  world.import(classic, { endpointSelector: app(1), ingressDeny: [{}, { fromEntities: ['all'], toPorts: port80 }] });
+  const packet = { identity: APP2, egress: false, protocol: TCP, port: 80 };
+  const { reasons, allowedBySetting } = world.repository.explain(APP1, packet);
+  assert.deepEqual(
+    reasons.map(({ section, entry, deny, selectors }) => [section, entry, deny, selectors.map(String)]),
+    [
+      ['ingress', 0, false, ['any:id=app2']],
+      ['ingressDeny', 1, true, []],
+    ],
+  );
+  assert.equal(allowedBySetting, false);
+  assert.equal(world.repository.explain(APP1, { ...packet, egress: true }).allowedBySetting, true);
+});
+
+test('a CIDR group that changes takes the rules that name it along', () => {
+  const world = new World();
+  const group = (...cidrs: string[]): CidrGroup => ({
+    labels: LabelSet.fromTexts(['cidrgroup:tier=a']),
+    prefixes: cidrs.map((cidr) => Prefix.parse(cidr)),
+  });
+  world.import({
+    endpointSelector: app(1),
+    ingress: [
+      {
+        fromCIDRSet: [
+          { cidrGroupRef: 'g', except: ['10.1.1.0/24'] },
+          { cidrGroupSelector: { matchLabels: { tier: 'b' } } },
+        ],
+      },
+    ],
+  });
+  world.changes();
+  world.repository.setCidrGroup('g', group('10.1.0.0/16'));
+  const id = world.prefixes.get('10.1.0.0/16')!;
+  assert.deepEqual(world.changes(), [`+from ${id} 0/0/0`]);
+  assert.equal(world.reaches(world.prefixes.get('10.1.1.0/24')!, 80), false);
+  world.repository.setCidrGroup('g', undefined);
+  assert.deepEqual(world.changes(), [`-from ${id} 0/0/0`]);
+  assert.deepEqual([...world.prefixes.keys()], ['10.1.1.0/24']);
+});
+
+test('names and patterns of toFQDNs select the addresses that have their label', () => {
+  const world = new World();
+  const pattern = { matchPattern: '*.shop.example' };
+  world.import({ endpointSelector: app(1), egress: [{ toFQDNs: [pattern] }] });
+  world.changes();
+  const [peer] = world.repository.fqdnPeers();
+  const id = numericIdentity(0x0100_7777);
+  world.repository.addIdentity(id, LabelSet.of([fqdnLabel(peer!), ...cidrLabels(Prefix.parse('192.0.2.1'))]));
+  assert.deepEqual(world.changes(), [`+to ${id} 0/0/0`]);
 });

@@ -13,17 +13,21 @@ import { selectsLabel, type Label } from '../identity/label.ts';
 import {
   DUAL_STACK,
   identityName,
+  numericIdentity,
   reservedIdentities,
   type Families,
   type NumericIdentity,
 } from '../identity/numeric-identity.ts';
-import type { Prefix } from '../net/ip.ts';
 import { CidrIdentities, type CidrIdentitySource } from './cidr-identities.ts';
-import { filtersOf, type NamedPort } from './filter.ts';
-import type { PolicyEntry } from './map-entry.ts';
+import { findConflicts, mayConflict } from './conflicts.ts';
+import type { Explanation } from './explanation.ts';
+import { filtersOf, type FilterSpec, type NamedPort } from './filter.ts';
+import type { Redirect } from './l7/redirect.ts';
+import type { PolicyPacket } from './lookup.ts';
+import { l4Key, type PolicyEntry } from './map-entry.ts';
 import type { MapChanges } from './map-state.ts';
-import { prefixesOf, type PeerContext } from './peer-selectors.ts';
-import type { Direction, Rule } from './rule.ts';
+import { fqdnLabel, peersOf, prefixesOf, usesGroups, type CidrGroup, type PeerContext } from './peer-selectors.ts';
+import { isDeny, type Direction, type FqdnPeer, type Rule } from './rule.ts';
 import { SelectorCache, type CachedSelector, type SelectorChange } from './selector-cache.ts';
 import {
   Subject,
@@ -45,6 +49,8 @@ export interface PolicyRepositoryOptions {
   readonly clusterName?: string;
   /** Whether policy acts on the host too. */
   readonly hostFirewall?: boolean;
+  /** Port of the proxy that a redirect goes to; without it rules that need a proxy are refused. */
+  readonly proxyPort?: (redirect: Redirect, direction: Direction) => number;
 }
 
 export interface ImportOptions {
@@ -71,13 +77,14 @@ const NO_NAMED_PORTS: NamedPorts = new Map();
 
 export class PolicyRepository {
   readonly #context: PeerContext;
+  readonly #groups = new Map<string, CidrGroup>();
+  readonly #proxyPort: PolicyRepositoryOptions['proxyPort'];
   readonly #allowLocalhost: boolean;
   readonly #hostFirewall: boolean;
   readonly #cidrIdentities: CidrIdentities;
   readonly #values = new ValueTable();
 
   readonly #rules = new Map<number, StoredRule>();
-  readonly #subjectSelectors = new Map<StoredRule, CachedSelector<StoredRule>>();
   /** Peers: all identities known. */
   readonly #peers = new SelectorCache<Filter>();
   /** Subjects only, for the rules' own selectors. */
@@ -93,7 +100,12 @@ export class PolicyRepository {
     this.#enforcement = options.enforcement;
     this.#allowLocalhost = options.allowLocalhost === 'always';
     this.#hostFirewall = options.hostFirewall ?? false;
-    this.#context = { families: options.families ?? DUAL_STACK, clusterName: options.clusterName ?? 'default' };
+    this.#proxyPort = options.proxyPort;
+    this.#context = {
+      families: options.families ?? DUAL_STACK,
+      clusterName: options.clusterName ?? 'default',
+      groups: this.#groups,
+    };
     this.#cidrIdentities = new CidrIdentities(options.cidrIdentities, this.#context.families);
     for (const [id, labels] of reservedIdentities()) this.addIdentity(id, labels);
   }
@@ -114,22 +126,27 @@ export class PolicyRepository {
   }
 
   /**
-   * Adds rules and returns the new revision. All or nothing: when no identity can be had for a prefix, that error is
-   * thrown and nothing has changed.
+   * Adds rules and returns the new revision. All or nothing: when no identity can be had for a prefix, or when rules
+   * contradict one another for a subject, an error is thrown and nothing has changed.
    */
   import(rules: readonly Rule[], options: ImportOptions = {}): number {
-    const prefixes = rules.flatMap((rule) => [...prefixesOf(rule)]);
     const old = [...this.#rules.values()].filter((stored) => isReplaced(stored.rule, rules, options));
-    for (const [identity, labels] of this.#cidrIdentities.acquire(prefixes)) this.addIdentity(identity, labels);
-    for (const rule of rules) this.#addRule(rule);
-    this.#removeRules(old);
+    const added: StoredRule[] = [];
+    try {
+      for (const rule of rules) added.push(this.#install(++this.#lastRuleId, rule));
+      this.#refuseConflicts(added, old);
+    } catch (error) {
+      for (const stored of added) this.#remove(stored);
+      throw error;
+    }
+    for (const stored of old) this.#remove(stored);
     return ++this.#revision;
   }
 
   /** Deletes the rules that have all these labels; without labels, all rules. */
   deleteByLabels(labels: readonly Label[]): { revision: number; deleted: number } {
     const old = [...this.#rules.values()].filter(({ rule }) => hasLabels(rule, labels));
-    this.#removeRules(old);
+    for (const stored of old) this.#remove(stored);
     if (old.length > 0) this.#revision++;
     return { revision: this.#revision, deleted: old.length };
   }
@@ -216,6 +233,48 @@ export class PolicyRepository {
     for (const subject of this.#subjects.values()) subject.applyNamedPorts(true);
   }
 
+  /** Gives a CIDR group its prefixes and labels; undefined: there is no such group (any more). */
+  setCidrGroup(name: string, group: CidrGroup | undefined): void {
+    if (group === undefined) this.#groups.delete(name);
+    else this.#groups.set(name, group);
+    for (const stored of this.#rules.values()) {
+      if (!usesGroups(stored.rule)) continue;
+      this.#uninstall(stored);
+      this.#install(stored.id, stored.rule);
+    }
+  }
+
+  /** The names and patterns of toFQDNs in use: addresses learned for them are to get their labels (`fqdnLabel`). */
+  fqdnPeers(): FqdnPeer[] {
+    const peers = Array.from(this.#rules.values(), ({ rule }) => peersOf(rule)).flat();
+    return [...new Map(peers.flatMap((peer) => (peer.kind === 'fqdns' ? [[fqdnLabel(peer).key, peer]] : []))).values()];
+  }
+
+  /** Everything that rules say about the first packet of a flow, whichever of it wins. */
+  explain(subject: NumericIdentity, packet: PolicyPacket): Explanation {
+    const identity = numericIdentity(packet.identity);
+    const l4 = l4Key(packet.protocol, packet.port);
+    const { filters, allowedBySetting } = this.#subject(subject).hits(identity, packet.egress, l4);
+    const reasons = filters.map(({ stored, spec, peers }) => ({
+      rule: stored.rule,
+      section: spec.section,
+      entry: spec.entry,
+      deny: isDeny(spec.section),
+      redirect: spec.redirect,
+      portRule: spec.portRule,
+      selectors: (peers ?? []).filter(({ identities }) => identities.has(identity)).map(({ selector }) => selector),
+    }));
+    return { reasons, allowedBySetting };
+  }
+
+  /** Rules that contradict one another for this subject. The strongest redirect counts until that is mended. */
+  conflicts(id: NumericIdentity): string[] {
+    return findConflicts(
+      Array.from(this.#subject(id).rules, ({ rule }) => rule),
+      this.#context,
+    );
+  }
+
   /** Selectors of peers in use, and what they select. */
   selectors(): SelectorInfo[] {
     return Array.from(this.#peers.selectors(), ({ selector, users, identities }) => ({
@@ -225,46 +284,63 @@ export class PolicyRepository {
     }));
   }
 
-  #addRule(rule: Rule): void {
+  /** When it throws, nothing has changed. */
+  #install(id: number, rule: Rule): StoredRule {
+    // Nothing here authenticates peers, so an entry that asks for it never allows.
+    const specs = filtersOf(rule, this.#context).filter(({ authentication: mode = 'disabled' }) => mode === 'disabled');
+    const ports = specs.map(({ redirect, egress }) => this.#proxyPortOf(redirect, egress ? 'egress' : 'ingress'));
+    const prefixes = prefixesOf(rule, this.#groups);
+    for (const [identity, labels] of this.#cidrIdentities.acquire(prefixes)) this.addIdentity(identity, labels);
     const filters: Filter[] = [];
-    const stored: StoredRule = { id: ++this.#lastRuleId, rule, filters, subjects: new Set() };
-    for (const spec of filtersOf(rule, this.#context)) {
-      const peers: CachedSelector<Filter>[] = [];
-      const filter: Filter = {
-        stored,
-        spec,
-        peers: spec.peers === undefined ? undefined : peers,
-        precedence: spec.precedence,
-        proxyPort: 0,
-        ruleId: stored.id,
-      };
-      // A selector that is written twice in an entry counts once.
-      for (const peer of new Map(spec.peers?.map((selector) => [selector.toString(), selector])).values()) {
-        peers.push(this.#peers.use(peer, filter));
-      }
-      filters.push(filter);
-    }
-    this.#rules.set(stored.id, stored);
-    const selector = this.#subjectCache.use(rule.subject.selector, stored);
-    this.#subjectSelectors.set(stored, selector);
-    for (const id of selector.identities) {
-      const subject = this.#subject(id);
+    const stored: StoredRule = { id, rule, filters, prefixes, subjects: new Set() };
+    for (const [index, spec] of specs.entries()) filters.push(this.#newFilter(stored, spec, ports[index]!));
+    this.#rules.set(id, stored);
+    for (const identity of this.#subjectCache.use(rule.subject.selector, stored).identities) {
+      const subject = this.#subject(identity);
       if (subject.accepts(rule)) subject.addRule(stored);
     }
+    return stored;
   }
 
-  #removeRules(old: readonly StoredRule[]): void {
-    for (const stored of old) {
-      for (const subject of stored.subjects) subject.removeRule(stored);
-      for (const filter of stored.filters) {
-        for (const selector of filter.peers ?? []) this.#peers.release(selector, filter);
-      }
-      this.#subjectCache.release(this.#subjectSelectors.get(stored)!, stored);
-      this.#subjectSelectors.delete(stored);
-      this.#rules.delete(stored.id);
+  #newFilter(stored: StoredRule, spec: FilterSpec, proxyPort: number): Filter {
+    const selectors = spec.peers === undefined ? undefined : new Set<CachedSelector<Filter>>();
+    const peers: CachedSelector<Filter>[] | undefined = spec.peers === undefined ? undefined : [];
+    const filter: Filter = { stored, spec, peers, precedence: spec.precedence, proxyPort, ruleId: stored.id };
+    for (const selector of spec.peers ?? []) selectors?.add(this.#peers.use(selector, filter));
+    peers?.push(...(selectors ?? []));
+    return filter;
+  }
+
+  /** The rule keeps its place among the others, for `#install` under the same number. */
+  #uninstall(stored: StoredRule): void {
+    for (const subject of stored.subjects) subject.removeRule(stored);
+    for (const filter of stored.filters) {
+      for (const { selector } of filter.peers ?? []) this.#peers.release(selector, filter);
     }
-    const prefixes: Prefix[] = old.flatMap(({ rule }) => [...prefixesOf(rule)]);
-    for (const identity of this.#cidrIdentities.release(prefixes)) this.removeIdentity(identity);
+    this.#subjectCache.release(stored.rule.subject.selector, stored);
+    for (const identity of this.#cidrIdentities.release(stored.prefixes)) this.removeIdentity(identity);
+  }
+
+  #remove(stored: StoredRule): void {
+    this.#uninstall(stored);
+    this.#rules.delete(stored.id);
+  }
+
+  #proxyPortOf(redirect: Redirect | undefined, direction: Direction): number {
+    if (redirect === undefined) return 0;
+    if (this.#proxyPort !== undefined) return this.#proxyPort(redirect, direction);
+    throw new CiliumError('Unsupported', `a rule needs a proxy (${redirect.parser}), and there is none`, {
+      ...redirect,
+    });
+  }
+
+  #refuseConflicts(added: readonly StoredRule[], leaving: readonly StoredRule[]): void {
+    const subjects = new Set(added.filter(({ rule }) => mayConflict(rule)).flatMap((stored) => [...stored.subjects]));
+    for (const { rules } of subjects) {
+      const staying = [...rules].filter((stored) => !leaving.includes(stored)).map(({ rule }) => rule);
+      const conflicts = findConflicts(staying, this.#context);
+      if (conflicts.length > 0) throw new CiliumError('InvalidArgument', conflicts.join('\n'), { conflicts });
+    }
   }
 
   #relabel(subject: Subject, labels: LabelSet): void {

@@ -60,7 +60,19 @@ test('what is printed reads back to the same', () => {
       description: 'd',
     },
   ];
-  for (const rule of rules) {
+  const port = (extra: object): object => ({ toPorts: [{ ports: [{ port: '80', protocol: 'TCP' }], ...extra }] });
+  const http = { method: 'GET', headers: ['X: 1'], headerMatches: [{ name: 'Y', mismatch: 'ADD', value: 'v' }] };
+  const secret = { secret: { namespace: 'n', name: 's' } };
+  const listener = { envoyConfig: { kind: 'CiliumEnvoyConfig', name: 'c' }, name: 'l', priority: 3 };
+  const proxied = [
+    port({ rules: { http: [http, {}] } }),
+    port({ rules: { kafka: [{ role: 'produce', apiVersion: '2', topic: 't' }] } }),
+    port({ rules: { dns: [{ matchName: 'a.b' }, { matchPattern: '*' }] } }),
+    port({ rules: { l7proto: 'line', l7: [{ cmd: 'x' }] } }),
+    port({ serverNames: ['a.b'], terminatingTLS: secret, originatingTLS: { ...secret, trustedCA: 'ca' } }),
+    port({ listener }),
+  ];
+  for (const rule of [...rules, ...proxied.map((entry) => ({ endpointSelector: {}, egress: [entry] }))]) {
     const printed = print(rule);
     assert.deepEqual(print(printed), printed);
   }

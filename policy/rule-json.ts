@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Rules printed as `policy get` shows them and `policy import` reads them again. */
+import type { L7Rules } from './l7/rules.ts';
 import {
   directionOf,
   SECTIONS,
@@ -85,8 +86,33 @@ function peerToJson(peer: Peer): object | string {
   }
 }
 
-function portRuleToJson({ ports }: PortRule): object {
-  return { ports: ports.map(portToJson) };
+function portRuleToJson({ ports, l7, serverNames, terminatingTls, originatingTls, listener }: PortRule): object {
+  return {
+    ports: ports.map(portToJson),
+    ...(terminatingTls === undefined ? {} : { terminatingTLS: terminatingTls }),
+    ...(originatingTls === undefined ? {} : { originatingTLS: originatingTls }),
+    ...(serverNames === undefined ? {} : { serverNames }),
+    ...(listener === undefined ? {} : { listener }),
+    ...(l7 === undefined ? {} : { rules: l7ToJson(l7) }),
+  };
+}
+
+function l7ToJson(l7: L7Rules): object {
+  switch (l7.kind) {
+    case 'http':
+      return { http: l7.rules };
+    case 'kafka':
+      return {
+        kafka: l7.rules.map(({ apiVersion, ...rule }) => ({
+          ...rule,
+          ...(apiVersion === undefined ? {} : { apiVersion: String(apiVersion) }),
+        })),
+      };
+    case 'dns':
+      return { dns: l7.rules };
+    case 'generic':
+      return { l7proto: l7.protocol, ...(l7.rules.length > 0 ? { l7: l7.rules } : {}) };
+  }
 }
 
 function portToJson({ port, endPort, protocol }: PortSpec): object {

@@ -9,7 +9,7 @@
 import type { EndpointSelector } from '../identity/selector.ts';
 import type { Label } from '../identity/label.ts';
 import type { IpFamily, Prefix } from '../net/ip.ts';
-import type { L7Rules, Listener, TlsContext } from './l7-rules.ts';
+import type { L7Rules, Listener, TlsContext } from './l7/rules.ts';
 
 export const SECTIONS = ['ingress', 'ingressDeny', 'egress', 'egressDeny'] as const;
 export type Section = (typeof SECTIONS)[number];

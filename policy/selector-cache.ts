@@ -76,10 +76,11 @@ export class SelectorCache<U> {
   }
 
   /** Ends `user`'s use; a selector without users is forgotten. */
-  release(cached: CachedSelector<U>, user: U): void {
+  release(selector: EndpointSelector, user: U): void {
+    const cached = this.#selectors.get(selector.toString())!;
     cached.users.delete(user);
     if (cached.users.size > 0) return;
-    this.#selectors.delete(cached.selector.toString());
+    this.#selectors.delete(selector.toString());
     this.#unfile(cached);
   }
 

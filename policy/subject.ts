@@ -4,8 +4,9 @@
 import type { LabelSet } from '../identity/label-set.ts';
 import { LABEL_SOURCE } from '../identity/label.ts';
 import { RESERVED_IDENTITIES, type NumericIdentity } from '../identity/numeric-identity.ts';
-import { L4_ANY, l4Key, PRECEDENCE_ALLOW, type L4Key } from './map-entry.ts';
+import { L4_ANY, l4Covers, l4Key, PRECEDENCE_ALLOW, type L4Key } from './map-entry.ts';
 import { MapState } from './map-state.ts';
+import type { Prefix } from '../net/ip.ts';
 import type { CachedSelector } from './selector-cache.ts';
 import { SECTIONS, directionOf, type Direction, type Rule } from './rule.ts';
 import type { FilterSpec, NamedPort } from './filter.ts';
@@ -16,6 +17,8 @@ export interface StoredRule {
   readonly id: number;
   readonly rule: Rule;
   readonly filters: readonly Filter[];
+  /** Each holds one use of the prefix's identity. */
+  readonly prefixes: readonly Prefix[];
   /** The subjects that it acts on. */
   readonly subjects: Set<Subject>;
 }
@@ -137,6 +140,20 @@ export class Subject {
       }
     }
     this.#settleDefaults();
+  }
+
+  /** All filters that hit a packet, and whether a setting of the node lets it through whatever they say. */
+  hits(identity: NumericIdentity, egress: boolean, packet: L4Key): { filters: Filter[]; allowedBySetting: boolean } {
+    const filters = [...(this.#filtersApply ? this.rules : [])]
+      .flatMap((stored) => stored.filters)
+      .filter(
+        (filter) =>
+          filter.spec.egress === egress &&
+          (filter.peers?.some(({ identities }) => identities.has(identity)) ?? true) &&
+          this.#portsOf(filter).some((l4) => l4Covers(l4, packet)),
+      );
+    const localhost = !egress && this.#localhostAllowed && identity === RESERVED_IDENTITIES.host;
+    return { filters, allowedBySetting: this.#counts[egress ? 'egress' : 'ingress'].open || localhost };
   }
 
   #enforceable(): boolean {

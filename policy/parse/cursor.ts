@@ -111,6 +111,12 @@ export class Members {
     return member === undefined ? undefined : read(member);
   }
 
+  /** Like `read`, and absence is a fault. */
+  required<T>(name: string, read: (member: Cursor) => T | undefined): T | undefined {
+    const member = this.get(name);
+    return member === undefined ? this.cursor.fail(`${name} is missing`) : read(member);
+  }
+
   /** The member, or undefined when it is absent. */
   get(name: string): Cursor | undefined {
     this.#known.add(name);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** DNS names and patterns, of toFQDNs and of DNS rules. */
-import type { DnsRule } from '../l7-rules.ts';
+import type { DnsRule } from '../l7/rules.ts';
 import type { Cursor } from './cursor.ts';
 
 const MAX_CHARS = 255;
@@ -18,6 +18,14 @@ export function readFqdn(cursor: Cursor): DnsRule | undefined {
       ...(matchPattern === undefined || matchPattern === '' ? {} : { matchPattern }),
     };
   });
+}
+
+/** False when neither a name nor a pattern is there; that is a fault unless one was written and is faulty itself. */
+export function namesSomething(cursor: Cursor, rule: DnsRule): boolean {
+  if (rule.matchName !== undefined || rule.matchPattern !== undefined) return true;
+  const written = Object.values(cursor.value as object).some((value) => value !== '');
+  if (!written) cursor.fail('matchName or matchPattern is missing');
+  return false;
 }
 
 function readText(cursor: Cursor, allowed: RegExp, what: string): string | undefined {

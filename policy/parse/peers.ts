@@ -5,7 +5,7 @@ import { isCiliumError } from '../../errors/cilium-error.ts';
 import { IpAddress, Prefix } from '../../net/ip.ts';
 import { ENTITIES, type CidrSetPeer, type Direction, type FqdnPeer, type Peer, type WrittenPrefix } from '../rule.ts';
 import type { Cursor, Members } from './cursor.ts';
-import { readFqdn } from './dns.ts';
+import { namesSomething, readFqdn } from './dns.ts';
 import { readSelector } from './selector.ts';
 
 /** The kinds that exist in both directions, after "from" or "to". */
@@ -155,7 +155,6 @@ function readFqdnPeer(item: Cursor): FqdnPeer | undefined {
   if (fqdn.matchName !== undefined && fqdn.matchPattern !== undefined) {
     return item.fail('expected matchName or matchPattern, found both');
   }
-  if (fqdn.matchName === undefined && fqdn.matchPattern === undefined)
-    return item.fail('matchName or matchPattern is missing');
+  if (!namesSomething(item, fqdn)) return undefined;
   return { kind: 'fqdns', ...fqdn };
 }

@@ -10,6 +10,7 @@ const MAX_PORT = 65_535;
 const MAX_PORTS = 40;
 const MAX_ICMP_FIELDS = 40;
 const MAX_NAME_CHARS = 15;
+const FAMILIES = ['IPv4', 'IPv6'] as const;
 
 /** Where a port rule stands; the proxy's members differ by it. */
 export interface PortRulePlace {
@@ -110,15 +111,13 @@ function isPortName(text: string): boolean {
 
 function readIcmpField(cursor: Cursor): IcmpField | undefined {
   return cursor.object((members) => {
-    const familyName = members.read('family', (member) => member.oneOf(['IPv4', 'IPv6', ''] as const));
+    const familyName = members.read('family', (member) => (member.value === '' ? undefined : member.oneOf(FAMILIES)));
     const family = familyName === 'IPv6' ? 6 : 4;
-    const typeMember = members.get('type');
-    if (typeMember === undefined) return cursor.fail('type is missing');
-    if (typeof typeMember.value === 'string') {
-      const type = ICMP_TYPES[family].get(typeMember.value);
-      return type === undefined ? typeMember.expected(`the name of an ICMP type of IPv${family}`) : { family, type };
-    }
-    const type = typeMember.integer(0, 255);
+    const type = members.required('type', (member) =>
+      typeof member.value === 'string'
+        ? (ICMP_TYPES[family].get(member.value) ?? member.expected(`the name of an ICMP type of IPv${family}`))
+        : member.integer(0, 255),
+    );
     return type === undefined ? undefined : { family, type };
   });
 }

@@ -146,5 +146,5 @@ function readRequires(members: Members, direction: Direction): EndpointSelector[
 
 function readAuthentication(cursor: Cursor): Entry['authentication'] {
   if (!cursor.context.language.authentication) return cursor.unsupported('authentication is not supported');
-  return cursor.object((members) => (members.get('mode') ?? cursor).oneOf(AUTHENTICATION_MODES));
+  return cursor.object((members) => members.required('mode', (mode) => mode.oneOf(AUTHENTICATION_MODES)));
 }

@@ -27,17 +27,11 @@ export function readLabel(cursor: Cursor): Label | undefined {
     return label.key === '' ? cursor.expected('a label with a key') : label;
   }
   return cursor.object((members) => {
-    const key =
-      members.get('key')?.nonEmptyString() ?? (members.get('key') === undefined ? missing(cursor, 'key') : '');
+    const key = members.required('key', (member) => member.nonEmptyString()) ?? '';
     const value = members.read('value', (member) => member.string()) ?? '';
     const source = members.read('source', (member) => member.string()) ?? '';
     return { key, value, source };
   });
-}
-
-function missing(cursor: Cursor, name: string): string {
-  cursor.fail(`${name} is missing`);
-  return '';
 }
 
 function readMatchLabel(cursor: Cursor, key: string): Requirement | undefined {
@@ -48,11 +42,8 @@ function readMatchLabel(cursor: Cursor, key: string): Requirement | undefined {
 
 function readExpression(cursor: Cursor): Requirement | undefined {
   return cursor.object((members) => {
-    const key = members.get('key');
-    if (key === undefined) cursor.fail('key is missing');
-    const keyText = key?.string();
-    if (key !== undefined && keyText !== undefined) checkKey(key, keyText);
-    const operator = (members.get('operator') ?? cursor).oneOf(SELECTOR_OPERATORS);
+    const key = members.required('key', readKey);
+    const operator = members.required('operator', (member) => member.oneOf(SELECTOR_OPERATORS));
     const list = members.get('values');
     const values = list?.list(readValue) ?? [];
     const given = Array.isArray(list?.value) ? list.value.length : 0;
@@ -61,9 +52,15 @@ function readExpression(cursor: Cursor): Requirement | undefined {
     } else if (operator !== undefined && given > 0) {
       list?.fail(`${operator} takes no values`);
     }
-    if (keyText === undefined || operator === undefined) return undefined;
-    return { ...parseSelectorKey(keyText), operator, values };
+    if (key === undefined || operator === undefined) return undefined;
+    return { ...parseSelectorKey(key), operator, values };
   });
+}
+
+function readKey(cursor: Cursor): string | undefined {
+  const key = cursor.string();
+  if (key !== undefined) checkKey(cursor, key);
+  return key;
 }
 
 function checkKey(cursor: Cursor, key: string): void {

@@ -52,10 +52,21 @@ export interface Check {
   readonly proto: 'TCP' | 'UDP' | 'SCTP' | 'ICMP' | 'ICMPv6';
   readonly port?: number;
   readonly icmpType?: number;
-  readonly http?: object;
-  readonly kafka?: object;
-  readonly dns?: object;
-  readonly tls?: object;
+  readonly http?: {
+    readonly method?: string;
+    readonly path?: string;
+    readonly host?: string;
+    readonly headers?: Readonly<Record<string, string>>;
+  };
+  readonly kafka?: {
+    readonly apiKey: string | number;
+    readonly apiVersion?: number;
+    readonly clientID?: string;
+    readonly topics?: readonly string[];
+  };
+  readonly dns?: { readonly name: string };
+  readonly tls?: { readonly sni: string | null };
+  readonly forwardedHeaders?: Readonly<Record<string, string | null>>;
   readonly verdict: Verdict;
 }
 
@@ -90,6 +101,8 @@ export interface ValidationCase extends CaseBase {
   readonly rules?: readonly unknown[];
   readonly resources?: readonly unknown[];
   readonly stage?: 'import' | 'resolve';
+  /** With stage `resolve`: whose policy cannot be computed. */
+  readonly endpoint?: EndpointSpec;
 }
 
 export interface LabelParseCase extends CaseBase {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** The world of a case, built on the project's policy engine. */
+import { LABEL_SOURCE, type Label } from '../../identity/label.ts';
 import { LabelSet } from '../../identity/label-set.ts';
 import {
+  cidrLabels,
   DUAL_STACK,
   LOCAL_IDENTITY_MIN,
   numericIdentity,
@@ -12,15 +14,21 @@ import {
   type NumericIdentity,
   type ReservedName,
 } from '../../identity/numeric-identity.ts';
-import { IpAddress, type Prefix } from '../../net/ip.ts';
+import { IpAddress, Prefix } from '../../net/ip.ts';
 import { PrefixTrie } from '../../net/prefix-trie.ts';
 import { WHOLE_LANGUAGE, type Language } from '../../policy/language.ts';
-import { lookupEntry } from '../../policy/lookup.ts';
-import { IP_PROTOCOL } from '../../policy/map-entry.ts';
+import { dnsRuleMatches } from '../../policy/l7/dns.ts';
+import { lookupEntry, type PolicyPacket } from '../../policy/lookup.ts';
+import { fqdnLabel } from '../../policy/peer-selectors.ts';
+import { IP_PROTOCOL, type PolicyEntry } from '../../policy/map-entry.ts';
 import { parseRules } from '../../policy/parse/rule.ts';
 import { PolicyRepository } from '../../policy/repository.ts';
 import type { Rule } from '../../policy/rule.ts';
+import { forwardedHeaders, hasRequest, requestAllowed } from './requests.ts';
 import type { CaseConfig, Check, Verdict, World } from './case.ts';
+
+/** Which port it is does not matter to the cases. */
+const FIRST_PROXY_PORT = 10_000;
 
 const SEVERITY: readonly Verdict[] = ['denied', 'l7-denied', 'redirect', 'allowed'];
 
@@ -40,27 +48,37 @@ export class ConformanceEngine {
   readonly #identities = new Map<string, NumericIdentity>();
   readonly #prefixes = new PrefixTrie<NumericIdentity>();
   readonly #world: World;
+  readonly #entries = new Map<string, readonly PolicyEntry[]>();
+  #lastLocal = LOCAL_IDENTITY_MIN;
 
   constructor(world: World, config: CaseConfig = {}) {
     this.#world = world;
     this.#config = config;
     this.#families = { ipv4: config.ipv4 ?? DUAL_STACK.ipv4, ipv6: config.ipv6 ?? DUAL_STACK.ipv6 };
-    let lastLocal = LOCAL_IDENTITY_MIN;
     this.repository = new PolicyRepository({
       enforcement: world.enforcement ?? 'default',
       allowLocalhost: config.allowLocalhost ?? 'policy',
       hostFirewall: config.hostFirewall ?? false,
       clusterName: config.clusterName ?? 'default',
       families: this.#families,
+      proxyPort: ({ priority }) => FIRST_PROXY_PORT + priority,
       cidrIdentities: {
         acquire: (prefix: Prefix) => {
-          const identity = numericIdentity(lastLocal++);
+          const identity = numericIdentity(this.#lastLocal++);
           this.#prefixes.set(prefix, identity);
           return identity;
         },
         release: (prefix: Prefix) => void this.#prefixes.delete(prefix),
       },
     });
+    for (const [name, { labels = {}, cidrs }] of Object.entries(world.cidrGroups ?? {})) {
+      this.repository.setCidrGroup(name, {
+        labels: LabelSet.of(
+          Object.entries(labels).map(([key, value]) => ({ source: LABEL_SOURCE.cidrGroup, key, value })),
+        ),
+        prefixes: cidrs.map((cidr) => Prefix.parse(cidr)),
+      });
+    }
     this.#addEndpoints();
   }
 
@@ -68,22 +86,63 @@ export class ConformanceEngine {
     return parseRules(rules, { language: languageOf(this.#config) });
   }
 
+  /** Imports rules, and then gives the addresses that DNS names stand for the labels that the rules ask for. */
+  import(rules: readonly Rule[]): void {
+    this.repository.import(rules);
+    this.#learnNames();
+  }
+
   verdict(check: Omit<Check, 'verdict'>): Verdict {
-    const verdicts: Verdict[] = [];
-    if (check.direction !== 'ingress') verdicts.push(this.#judge(check, check.from, check.to, true));
-    if (check.direction !== 'egress') verdicts.push(this.#judge(check, check.to, check.from, false));
+    const verdicts = this.#sidesOf(check).map(([subject, packet]) => this.#judge(check, subject, packet));
     return SEVERITY.find((verdict) => verdicts.includes(verdict))!;
   }
 
-  #judge(check: Omit<Check, 'verdict'>, subject: string, peer: string, egress: boolean): Verdict {
-    const entry = lookupEntry(this.repository.entries(this.#identityOf(subject)), {
-      identity: this.#identityOf(peer),
-      egress,
-      protocol: IP_PROTOCOL[check.proto],
-      port: check.port ?? check.icmpType ?? 0,
-    });
+  /** Headers of the check's HTTP request as the proxies of both sides leave them. */
+  forwardedHeaders(check: Omit<Check, 'verdict'>): ReadonlyMap<string, readonly string[]> {
+    const [side] = this.#sidesOf(check);
+    return forwardedHeaders(check.http!, this.repository.explain(...side!));
+  }
+
+  /** Whose policy the check asks for, and what that policy sees. */
+  #sidesOf(check: Omit<Check, 'verdict'>): [subject: NumericIdentity, packet: PolicyPacket][] {
+    const from = this.#identityOf(check.from);
+    const to = this.#identityOf(check.to);
+    const packet = { protocol: IP_PROTOCOL[check.proto], port: check.port ?? check.icmpType ?? 0 };
+    const sides: [NumericIdentity, PolicyPacket][] = [];
+    if (check.direction !== 'ingress') sides.push([from, { ...packet, identity: to, egress: true }]);
+    if (check.direction !== 'egress') sides.push([to, { ...packet, identity: from, egress: false }]);
+    return sides;
+  }
+
+  #judge(check: Omit<Check, 'verdict'>, subject: NumericIdentity, packet: PolicyPacket): Verdict {
+    const entry = lookupEntry(this.#entriesOf(subject), packet);
     if (entry === undefined || entry.deny) return 'denied';
-    return entry.proxyPort === 0 ? 'allowed' : 'redirect';
+    if (entry.proxyPort === 0) return 'allowed';
+    if (!hasRequest(check)) return 'redirect';
+    return requestAllowed(check, this.repository.explain(subject, packet)) ? 'allowed' : 'l7-denied';
+  }
+
+  /** Only imports and deletions change the maps of a case. */
+  #entriesOf(subject: NumericIdentity): readonly PolicyEntry[] {
+    const key = `${this.repository.revision} ${subject}`;
+    const entries = this.#entries.get(key) ?? [...this.repository.entries(subject)];
+    this.#entries.set(key, entries);
+    return entries;
+  }
+
+  #learnNames(): void {
+    const selectors = this.repository.fqdnPeers();
+    const labels = new Map<string, Label[]>();
+    for (const { name, ips } of this.#world.dnsCache ?? []) {
+      const found = selectors.filter((selector) => dnsRuleMatches(selector, name)).map(fqdnLabel);
+      for (const ip of ips) labels.set(ip, [...(labels.get(ip) ?? []), ...found]);
+    }
+    for (const [ip, found] of labels) {
+      const prefix = Prefix.parse(ip);
+      const identity = this.#prefixes.get(prefix) ?? numericIdentity(this.#lastLocal++);
+      this.#prefixes.set(prefix, identity);
+      this.repository.addIdentity(identity, LabelSet.of([...cidrLabels(prefix, this.#families), ...found]));
+    }
   }
 
   #addEndpoints(): void {

@@ -6,6 +6,7 @@ import { isCiliumError } from '../../errors/cilium-error.ts';
 import { LabelFilter } from '../../identity/label-filter.ts';
 import { LabelSet } from '../../identity/label-set.ts';
 import { parseLabel, parseSelectLabel, parseSelectorKey } from '../../identity/label.ts';
+import { dnsRuleMatches } from '../../policy/l7/dns.ts';
 import { portRangeToBlocks } from '../../net/port-range.ts';
 import type { Case, Check, EvaluateCase, RepositoryCase, Step, ValidationCase } from './case.ts';
 import { ConformanceEngine } from './engine.ts';
@@ -53,21 +54,33 @@ export function runCase(test: Case): Difference[] {
       const blocks = portRangeToBlocks(test.start, test.end).map(({ port, bits }) => ({ port, prefix: bits }));
       return compare('blocks', test.blocks, blocks);
     }
-    case 'dns-pattern':
-      return [];
+    case 'dns-pattern': {
+      const matches = (name: string): boolean => dnsRuleMatches({ matchPattern: test.pattern }, name);
+      return [
+        ...test.accept.flatMap((name) => compare(name, true, matches(name))),
+        ...test.reject.flatMap((name) => compare(name, false, matches(name))),
+      ];
+    }
   }
 }
 
 function runEvaluate(test: EvaluateCase): Difference[] {
   const engine = new ConformanceEngine(test, test.config);
-  engine.repository.import(engine.parse(test.rules));
+  engine.import(engine.parse(test.rules));
   return runChecks(engine, test.checks);
 }
 
 function runChecks(engine: ConformanceEngine, checks: readonly Check[]): Difference[] {
   return checks.flatMap((check) => {
-    const { verdict, ...what } = check;
-    return compare(JSON.stringify(what), verdict, engine.verdict(check));
+    const { verdict, forwardedHeaders, ...what } = check;
+    const text = JSON.stringify(what);
+    const headers = forwardedHeaders === undefined ? undefined : engine.forwardedHeaders(check);
+    return [
+      ...compare(text, verdict, engine.verdict(check)),
+      ...Object.entries(forwardedHeaders ?? {}).flatMap(([name, value]) =>
+        compare(`${text} forwards ${name}`, value, headers?.get(name.toLowerCase())?.join() ?? null),
+      ),
+    ];
   });
 }
 
@@ -81,7 +94,7 @@ function runStep(engine: ConformanceEngine, step: Step, where: string): Differen
   const labels = (step.labels ?? []).map(parseSelectLabel);
   const before = repository.revision;
   const found: Record<string, unknown> = { ok: true };
-  if (step.op === 'import') found['ok'] = accepts(() => repository.import(engine.parse(step.rules)));
+  if (step.op === 'import') found['ok'] = accepts(() => engine.import(engine.parse(step.rules)));
   if (step.op === 'delete') {
     const { deleted } = repository.deleteByLabels(labels);
     found['deleted'] = deleted;
@@ -97,7 +110,10 @@ function runStep(engine: ConformanceEngine, step: Step, where: string): Differen
 }
 
 function runValidation(test: ValidationCase): Difference[] {
-  const engine = new ConformanceEngine({}, test.config);
+  const engine = new ConformanceEngine(
+    test.endpoint === undefined ? {} : { endpoints: { subject: test.endpoint } },
+    test.config,
+  );
   const accepted = accepts(() => engine.repository.import(engine.parse(test.rules)));
   return compare('accepted', test.kind === 'valid', accepted);
 }
