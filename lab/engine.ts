@@ -9,6 +9,8 @@ import { output } from './command.ts';
 
 /** Versions that can be fetched, and the Debian release that has each. */
 const RELEASES: Readonly<Record<string, string>> = { '26': 'trixie', '28': 'sid' };
+/** The Compose of these releases is version 2; the system's may be 1.29. */
+const PACKAGES = ['docker.io', 'containerd', 'docker-compose'];
 const MIRROR = 'http://deb.debian.org/debian';
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const FETCH_TIMEOUT_MS = 300_000;
@@ -53,7 +55,7 @@ async function fetchEngine(release: string, dir: string): Promise<void> {
     const apt = ['apt-get', '-q', ...Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`])];
     const inWork = ['env', '-C', work];
     await output([...inWork, ...apt, 'update'], { timeoutMs: FETCH_TIMEOUT_MS });
-    await output([...inWork, ...apt, 'download', 'docker.io', 'containerd'], { timeoutMs: FETCH_TIMEOUT_MS });
+    await output([...inWork, ...apt, 'download', ...PACKAGES], { timeoutMs: FETCH_TIMEOUT_MS });
     const unpacked = join(work, 'unpacked');
     for (const name of readdirSync(work).filter((file) => file.endsWith('.deb'))) {
       await output(['dpkg', '-x', join(work, name), unpacked]);

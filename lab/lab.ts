@@ -29,7 +29,7 @@ const DEFAULT_BASE_DIR = '/var/lib/cilium-lab';
 export interface LabSettings {
   /** How many nodes; nodes that exist already stay. */
   nodes: number;
-  /** The Docker Engine: a version known to engine.ts or a folder with another one's programs; the system's if absent. */
+  /** The Docker Engine: a version known to engine.ts or a folder with another one's programs; $LAB_ENGINE, or the system's, if absent. */
   engine?: string;
   /** False: nodes have a Docker Engine only. */
   agent: boolean;
@@ -74,7 +74,8 @@ export class Lab {
     this.#cgroup = Cgroup.ofLab(name);
     this.#wire = this.#machine('wire');
     this.outside = this.#machine('outside');
-    const defaults: LabSettings = { nodes: 1, agent: true, agentArgs: [] };
+    const { LAB_ENGINE: engine } = process.env;
+    const defaults: LabSettings = { nodes: 1, agent: true, agentArgs: [], ...(engine && { engine }) };
     this.#settings = { ...defaults, ...readSettings(this.#settingsFile), ...settings };
     if (!Number.isInteger(this.#settings.nodes) || this.#settings.nodes < 1 || this.#settings.nodes > MAX_NODES) {
       throw new CiliumError('InvalidArgument', `a lab has 1 to ${MAX_NODES} nodes`);
