@@ -16,6 +16,7 @@ import { PolicyRealizer } from '../endpoint/policy-realizer.ts';
 import { EndpointStore } from '../endpoint/store.ts';
 import { LabelFilter, VOLATILE_DOCKER_PATTERNS } from '../identity/label-filter.ts';
 import {
+  cidrLabels,
   GLOBAL_IDENTITY_MAX,
   GLOBAL_IDENTITY_MIN,
   numericIdentity,
@@ -231,8 +232,19 @@ function components(options: AgentOptions, log: Logger): Component[] {
     log: subsystem('collector'),
   });
 
+  const writer = new IpcacheWriter({
+    ipcache,
+    map: {
+      update: (prefix, entry) => datapath.ipcache.update(prefix, entry),
+      delete: (prefix) => datapath.ipcache.delete(prefix),
+      entries: () => datapath.ipcache.entries(),
+    },
+    log: subsystem('ipcache'),
+    clock,
+  });
+
   // What people and Docker talk to.
-  const status = new StatusReport({ options, datapath, kvstore, docker, ipam, collector });
+  const status = new StatusReport({ options, datapath, kvstore, docker, ipam, collector, ipcacheWriter: writer });
   const services = new Services({
     options,
     endpoints,
@@ -254,17 +266,6 @@ function components(options: AgentOptions, log: Logger): Component[] {
     log: subsystem('driver'),
   });
   const rest = new RestServer({ socketPath: join(options.runDir, 'cilium.sock'), services, log: subsystem('api') });
-  const writer = new IpcacheWriter({
-    ipcache,
-    map: {
-      update: (prefix, entry) => datapath.ipcache.update(prefix, entry),
-      delete: (prefix) => datapath.ipcache.delete(prefix),
-      entries: () => datapath.ipcache.entries(),
-    },
-    log: subsystem('ipcache'),
-    clock,
-  });
-
   let subscription: { close(): void } | undefined;
   let lostTimer: NodeJS.Timeout | undefined;
   return [
@@ -280,6 +281,12 @@ function components(options: AgentOptions, log: Logger): Component[] {
     kvstore,
     allocator,
     new IdentityCollector({ store: kvstore, range: IDENTITY_RANGE, log: subsystem('identity'), clock }),
+    step('known-prefixes', () => {
+      // What the kernel knows keeps its number, even if the last agent died before it had written that down.
+      for (const { prefix, info } of datapath.ipcache.entries()) {
+        localIdentities.reserve(info.identity, cidrLabels(prefix).toString());
+      }
+    }),
     localIdentities,
     ipam,
     step('policy', async () => {

@@ -7,6 +7,7 @@ import { endpointText, ipcacheText } from '../datapath/maps/entry-text.ts';
 import { describeError } from '../errors/cilium-error.ts';
 import { GLOBAL_IDENTITY_MAX, GLOBAL_IDENTITY_MIN } from '../identity/numeric-identity.ts';
 import type { Ipam } from '../ipam/ipam.ts';
+import type { IpcacheWriter } from '../ipcache/ipcache-writer.ts';
 import type { Kvstore } from '../kvstore/kvstore.ts';
 import { Prefix } from '../net/ip.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
@@ -23,6 +24,7 @@ export interface StatusReportDeps {
   readonly docker: DockerEngine;
   readonly ipam: Ipam;
   readonly collector: Collector;
+  readonly ipcacheWriter: Pick<IpcacheWriter, 'failed'>;
 }
 
 export class StatusReport {
@@ -46,7 +48,7 @@ export class StatusReport {
     const devices = datapath.devices.entries();
     const names = new Map(datapath.links.list().map(({ ifindex, name }) => [ifindex, name]));
     return {
-      cilium: { state: 'Ok', msg: 'OK' },
+      cilium: this.#health(),
       kvstore: { state: store.healthy ? 'Ok' : 'Failure', msg: store.message },
       'container-runtime': engine,
       nodeMonitor: {
@@ -74,6 +76,13 @@ export class StatusReport {
       'identity-range': { 'min-identity': GLOBAL_IDENTITY_MIN, 'max-identity': GLOBAL_IDENTITY_MAX },
       'bpf-maps': { maps: maps.map(({ name, maxEntries }) => ({ name, size: maxEntries })) },
     };
+  }
+
+  #health(): StatusResponse['cilium'] {
+    const [first, ...others] = this.#deps.ipcacheWriter.failed;
+    if (first === undefined) return { state: 'Ok', msg: 'OK' };
+    const [prefix, reason] = first;
+    return { state: 'Warning', msg: `${prefix} and ${others.length} more without identity: ${describeError(reason)}` };
   }
 
   maps(): BpfMap[] {
