@@ -9,19 +9,20 @@
 
 static __always_inline int from_host(struct __sk_buff *skb, struct notice *n, const bool v6)
 {
-	struct endpoint_info *src, *dst;
+	struct endpoint_info *dst;
 	__u32 now = now_seconds();
 	struct packet p = {};
 	struct ct ct = {};
 	int ret;
 
 	ret = parse(skb, &p, v6);
+	if (ret == DROP_INVALID)
+		return give_up(n, ret);
 	if (is_unroutable(&p.daddr, v6)) /* the kernel's own chatter on the veth */
 		return TC_ACT_SHOT;
 	if (ret < 0)
 		return give_up(n, ret);
-	src = endpoint_find(&p.saddr, v6);
-	n->src_identity = src && !is_container(src) ? IDENTITY_HOST : identity_of(&p.saddr, v6);
+	n->src_identity = sender_identity(&p.saddr, v6);
 	trace_arrival(skb, n, TRACE_FROM_HOST);
 	dst = endpoint_find(&p.daddr, v6);
 	if (!is_container(dst))
@@ -34,6 +35,8 @@ static __always_inline int from_host(struct __sk_buff *skb, struct notice *n, co
 	ret = flow_find(skb, &p, &ct, now, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);
+	if (p.flags & PACKET_ICMP_ERROR) /* may be a router's; it is judged as from the flow's other end */
+		n->src_identity = sender_identity(&p.saddr, v6);
 	ret = judge(skb, n, &p, &ct, dst, n->src_identity, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);

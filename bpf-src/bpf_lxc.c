@@ -164,6 +164,8 @@ static __always_inline int from_container(struct __sk_buff *skb, struct notice *
 	int ret;
 
 	ret = parse(skb, &p, v6);
+	if (ret == DROP_CT_UNKNOWN_PROTO && !v6 && p.protocol == IPPROTO_IGMP)
+		return TC_ACT_SHOT;
 	if (ret < 0)
 		return give_up(n, ret);
 	if (v6 && unlikely(is_link_housekeeping(&p)))
@@ -227,13 +229,15 @@ int cil_from_container(struct __sk_buff *skb)
 
 static __always_inline int to_container(struct __sk_buff *skb, struct notice *n, const bool v6)
 {
-	struct endpoint_info *src, *dst;
+	struct endpoint_info *dst;
 	__u32 now = now_seconds();
 	struct packet p = {};
 	struct ct ct = {};
 	int ret;
 
 	ret = parse(skb, &p, v6);
+	if (ret == DROP_INVALID)
+		return give_up(n, ret);
 	/* The node's own neighbour discovery and multicast on the veth: containers are not found that way. */
 	if (is_unroutable(&p.saddr, v6) || is_unroutable(&p.daddr, v6))
 		return TC_ACT_SHOT;
@@ -244,20 +248,17 @@ static __always_inline int to_container(struct __sk_buff *skb, struct notice *n,
 		return give_up(n, DROP_UNKNOWN_TARGET);
 	n->source = n->dst_id = dst->id;
 	n->dst_identity = dst->identity;
-	src = endpoint_find(&p.saddr, v6);
-	if (src)
-		n->src_identity = is_container(src) ? src->identity : IDENTITY_HOST;
-	else
-		n->src_identity = identity_of(&p.saddr, v6);
+	n->src_identity = sender_identity(&p.saddr, v6);
 
-	ret = flow_find(skb, &p, &ct, now, is_container(src), v6);
+	ret = flow_find(skb, &p, &ct, now, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);
+	if (p.flags & PACKET_ICMP_ERROR)
+		n->src_identity = sender_identity(&p.saddr, v6);
 	ret = judge(skb, n, &p, &ct, dst, n->src_identity, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);
-	ret = ct_commit(&ct, &p, now, n->src_identity,
-			CT_F_RESPONDER_LOCAL | (is_container(src) ? CT_F_INITIATOR_LOCAL : 0), v6);
+	ret = ct_commit(&ct, &p, now, n->src_identity, CT_F_RESPONDER_LOCAL, v6);
 	if (ret < 0)
 		return give_up(n, ret);
 	trace_delivery(skb, n, &p, &ct, TRACE_TO_LXC, skb->ifindex, ret);

@@ -33,6 +33,8 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, 
 	if (outside && (v6 ? snat_restore6(skb, p, outside) : snat_restore4(skb, p, outside)))
 		return give_up(n, DROP_WRITE_ERROR);
 	trace_delivery(skb, n, p, ct, TRACE_TO_LXC, dst->ifindex, ret);
+	if (v6) /* the device may have summed the packet, hop limit included */
+		bpf_csum_update(skb, (__u16)~bpf_htons(1));
 	return give_up(n, deliver(skb, dst, true, v6));
 }
 
@@ -100,7 +102,8 @@ static __always_inline int from_netdev(struct __sk_buff *skb, struct notice *n, 
 	ret = flow_find(skb, &p, &ct, now, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);
-	n->src_identity = identity_of(&p.saddr, v6);
+	if (p.flags & PACKET_ICMP_ERROR) /* a router's; it is judged as from the flow's other end */
+		n->src_identity = sender_identity(&p.saddr, v6);
 	return to_endpoint(skb, n, &p, &ct, now, dst, NULL, v6);
 }
 

@@ -53,3 +53,11 @@ static __always_inline __u32 identity_of(const union address *a, const bool v6)
 		return info->identity;
 	return v6 ? IDENTITY_WORLD_IPV6 : IDENTITY_WORLD_IPV4;
 }
+
+/* Of the sender of a packet that the node or a device brings: one of the node's addresses is the node. */
+static __always_inline __u32 sender_identity(const union address *a, const bool v6)
+{
+	struct endpoint_info *ep = endpoint_find(a, v6);
+
+	return ep && !is_container(ep) ? IDENTITY_HOST : identity_of(a, v6);
+}

@@ -6,7 +6,18 @@ import { afterEach, test } from 'node:test';
 import { assertAnswered, assertDelivered, assertDropped, assertSilent, verdicts } from './support/assert.ts';
 import { ACTION, allow, Bed, ends, FAMILIES, HOST_MAC, IDENTITY, NODE, OTHER, worldIdentity } from './support/bed.ts';
 import { inNamespace } from './support/namespace.ts';
-import { echo, ethernet, icmp, neighbourSolicit, packet, PROTOCOL, TCP, tcp, udp } from './support/packet.ts';
+import {
+  echo,
+  ethernet,
+  icmp,
+  icmpError,
+  neighbourSolicit,
+  packet,
+  PROTOCOL,
+  TCP,
+  tcp,
+  udp,
+} from './support/packet.ts';
 
 inNamespace(import.meta.filename, () => {
   const bed = new Bed();
@@ -91,6 +102,22 @@ inNamespace(import.meta.filename, () => {
       assert.equal(bed.receive(a, reply).action, ACTION.ok);
       bed.policy(a, []);
       assertDropped(bed.receive(a, reply), 'DROP_POLICY');
+    });
+
+    test(title("a router's error that the node passes on is judged with the flow, not by its sender"), () => {
+      bed.policy(a, [allow({ egress: true, identity: worldIdentity(family), protocol: PROTOCOL.udp, port: 53 })]);
+      const question = packet(ends(a, OTHER, family), udp(5000, 53));
+      bed.send(a, question);
+      const error = packet(ends(NODE, a, family), icmpError(family, 'unreachable', question));
+      assertDelivered(bed.fromHost(error), a.ifindex);
+      assert.equal(bed.receive(a, error).action, ACTION.ok);
+    });
+
+    test(title('packets with a malformed IP header are dropped on both ways'), () => {
+      const sent = packet(ends(NODE, a, family), udp(1, 2));
+      sent[14] = 0x33;
+      assertDropped(bed.fromHost(sent), 'DROP_INVALID');
+      assertDropped(bed.receive(a, sent), 'DROP_INVALID');
     });
 
     test(title("on a container's veth nothing passes that is for another"), () => {

@@ -3,7 +3,7 @@
 /** From one container of the node to another: who may send as whom, both policies, delivery. */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { assertAnswered, assertDelivered, assertDropped } from './support/assert.ts';
+import { assertAnswered, assertDelivered, assertDropped, assertSilent } from './support/assert.ts';
 import {
   ACTION,
   allow,
@@ -19,7 +19,7 @@ import {
 } from './support/bed.ts';
 import { addressText, dissect } from './support/dissect.ts';
 import { inNamespace } from './support/namespace.ts';
-import { echo, ETH, ethernet, ETHERTYPE, icmpError, packet, PROTOCOL, TCP, tcp, udp } from './support/packet.ts';
+import { echo, ETH, ethernet, ETHERTYPE, icmpError, packet, PROTOCOL, raw, TCP, tcp, udp } from './support/packet.ts';
 
 inNamespace(import.meta.filename, () => {
   const bed = new Bed();
@@ -181,6 +181,14 @@ inNamespace(import.meta.filename, () => {
     assertDropped(bed.send(a, frame(ETHERTYPE.vlan)), 'DROP_VLAN_FILTERED');
     assertDropped(bed.send(a, frame(0x88a8)), 'DROP_VLAN_FILTERED');
     assert.equal(bed.receive(a, frame(0x88cc)).action, ACTION.drop);
+  });
+
+  test('privileged: IGMP reports are dropped without a word', () => {
+    const to = { ...ends(a, b, 4), dst: '224.0.0.22' };
+    const sent = packet(to, raw(2, Buffer.alloc(16)), { options: Buffer.from([0x94, 4, 0, 0]), ttl: 1 });
+    assertSilent(bed.send(a, sent));
+    assertSilent(bed.receive(a, packet({ ...to, src: NODE[4] }, raw(2, Buffer.alloc(16)))));
+    assertSilent(bed.fromHost(packet({ ...to, src: NODE[4] }, raw(2, Buffer.alloc(16)))));
   });
 
   test('privileged: a drop event carries the packet, its place in the source and who sent it', () => {
