@@ -3,7 +3,7 @@
 /**
  * Keeps cil_from_netdev on every device of the node that leads outside, and a record of the addresses it masquerades with.
  *
- * Such a device has a global address and is neither lo nor one of ours. Changes are followed through netlink, folded:
+ * Such a device has a global address, is an Ethernet one (the programs read its header), and is neither lo nor ours. Changes are followed through netlink, folded:
  * a burst costs one look at all devices.
  */
 import type { IpFamily } from '../../net/ip.ts';
@@ -13,6 +13,7 @@ import { isErrno } from '../ffi/errno.ts';
 import { type BpfProgram, detachProgram, TC_INGRESS } from '../ffi/bpf-program.ts';
 import type { DeviceInfo, DeviceMap } from '../maps/device-map.ts';
 import { type InterfaceAddress, SCOPE_GLOBAL } from '../netlink/address.ts';
+import type { Link } from '../netlink/link.ts';
 import type { Links, Unsubscribe } from '../netlink/links.ts';
 
 /** lo, cilium_host and its kin, host sides and not yet moved container sides of our veth pairs. */
@@ -56,20 +57,20 @@ export class DeviceTracker {
   /** Looks at the devices now and changes what differs. */
   refresh(): void {
     const { links, devices, program, log } = this.#deps;
-    const names = new Map(links.list().map(({ ifindex, name }) => [ifindex, name]));
-    const wanted = outsideDevices(names, links.listAddresses());
+    const present = new Map(links.list().map((link) => [link.ifindex, link]));
+    const wanted = outsideDevices(present, links.listAddresses());
     for (const [ifindex, info] of wanted) {
       const text = `${info.ipv4?.toString() ?? ''} ${info.ipv6?.toString() ?? ''}`;
       if (this.#known.get(ifindex) === text) continue;
       if (!this.#attach(ifindex, program)) continue;
       devices.update(ifindex, info);
       this.#known.set(ifindex, text);
-      log.info('Watch device', { interface: names.get(ifindex) ?? '', ipAddr: text.trim() });
+      log.info('Watch device', { interface: present.get(ifindex)!.name, ipAddr: text.trim() });
     }
     for (const ifindex of this.#known.keys()) {
       if (wanted.has(ifindex)) continue;
       devices.delete(ifindex);
-      if (names.has(ifindex)) detachProgram(ifindex, TC_INGRESS);
+      if (present.has(ifindex)) detachProgram(ifindex, TC_INGRESS);
       this.#known.delete(ifindex);
     }
   }
@@ -99,13 +100,13 @@ export class DeviceTracker {
 
 /** The devices that lead outside, and the first settled global address of each family. */
 export function outsideDevices(
-  names: ReadonlyMap<number, string>,
+  links: ReadonlyMap<number, Pick<Link, 'name' | 'mac'>>,
   addresses: readonly InterfaceAddress[],
 ): Map<number, DeviceInfo> {
   const devices = new Map<number, DeviceInfo>();
   for (const { ifindex, address, scope, unsettled } of addresses) {
-    const name = names.get(ifindex);
-    if (name === undefined || NOT_OUTSIDE.test(name) || scope !== SCOPE_GLOBAL || unsettled) continue;
+    const link = links.get(ifindex);
+    if (link?.mac === undefined || NOT_OUTSIDE.test(link.name) || scope !== SCOPE_GLOBAL || unsettled) continue;
     const info = devices.get(ifindex) ?? {};
     const field = FIELDS[address.family];
     if (info[field] === undefined) devices.set(ifindex, { ...info, [field]: address });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isCiliumError } from '../../errors/cilium-error.ts';
 import { IpAddress } from '../../net/ip.ts';
+import { MacAddress } from '../../net/mac.ts';
 import type { InterfaceAddress } from '../netlink/address.ts';
 import { outsideDevices } from './device-tracker.ts';
 import { masqueradePorts } from './masquerade-ports.ts';
@@ -69,13 +70,15 @@ test('a pinned map is adopted only when it is what is wanted', () => {
 });
 
 test('devices that lead outside are those with a global address that are not ours', () => {
-  const names = new Map([
-    [1, 'lo'],
-    [2, 'eth0'],
-    [3, 'cilium_host'],
-    [4, 'lxc12'],
-    [5, 'docker0'],
-    [6, 'eth1'],
+  const mac = new MacAddress(Uint8Array.of(2, 0, 0, 0, 0, 1));
+  const links = new Map([
+    [1, { name: 'lo', mac }],
+    [2, { name: 'eth0', mac }],
+    [3, { name: 'cilium_host', mac }],
+    [4, { name: 'lxc12', mac }],
+    [5, { name: 'docker0', mac }],
+    [6, { name: 'eth1', mac }],
+    [7, { name: 'wg0', mac: undefined }],
   ]);
   const address = (ifindex: number, text: string, rest: Partial<InterfaceAddress> = {}): InterfaceAddress => ({
     ifindex,
@@ -85,7 +88,7 @@ test('devices that lead outside are those with a global address that are not our
     unsettled: false,
     ...rest,
   });
-  const devices = outsideDevices(names, [
+  const devices = outsideDevices(links, [
     address(1, '127.0.0.1', { scope: 254 }),
     address(1, '10.9.9.9'),
     address(2, '192.168.1.2'),
@@ -97,6 +100,7 @@ test('devices that lead outside are those with a global address that are not our
     address(4, '10.15.0.2'),
     address(5, '172.17.0.1'),
     address(6, 'fe80::2', { scope: 253 }),
+    address(7, '10.200.0.1'),
     address(99, '1.1.1.1'),
   ]);
   const shown = [...devices].map(([ifindex, { ipv4, ipv6 }]) => [ifindex, ipv4?.toString(), ipv6?.toString()]);
