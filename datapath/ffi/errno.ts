@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Failed system calls as errors: the number becomes its symbolic name, and a code that says what to do about it. */
-import { getSystemErrorName } from 'node:util';
+import { getSystemErrorMap } from 'node:util';
 import { CiliumError, type ErrorCode, type ErrorDetails } from '../../errors/cilium-error.ts';
+
+const NAMES = getSystemErrorMap();
 
 /** Numbers that the kernel returns although libc has no name for them. */
 const KERNEL_ONLY: Readonly<Record<number, string>> = { 524: 'ENOTSUPP' };
@@ -17,13 +19,7 @@ const CODES: Readonly<Record<string, ErrorCode>> = {
 
 /** The symbolic name of a positive errno: 2 is "ENOENT". */
 export function errnoName(errno: number): string {
-  const known = KERNEL_ONLY[errno];
-  if (known !== undefined) return known;
-  try {
-    return getSystemErrorName(-errno);
-  } catch {
-    return `E${errno}`;
-  }
+  return KERNEL_ONLY[errno] ?? NAMES.get(-errno)?.[0] ?? `E${errno}`;
 }
 
 /** A system call that failed; `errno` is the symbolic name, also in `details`. */
