@@ -40,6 +40,10 @@ interface Cell {
   current: SharedValue | undefined;
   /** What it held when changes were last taken. */
   taken: SharedValue | undefined;
+  /** `current` may be out of date; the cell is in the list of such. */
+  stale: boolean;
+  /** `taken` may differ from `current`; the cell is in the list of such. */
+  changed: boolean;
 }
 
 /** All cells of one identity in one direction. */
@@ -57,10 +61,8 @@ export class MapState {
   readonly #values: ValueTable;
   readonly #ingress = new Map<number, Trie>();
   readonly #egress = new Map<number, Trie>();
-  /** Cells whose `current` may be out of date. */
-  readonly #stale = new Set<Cell>();
-  /** Cells whose `taken` may differ from `current`. */
-  readonly #changed = new Set<Cell>();
+  #stale: Cell[] = [];
+  #changed: Cell[] = [];
 
   constructor(values: ValueTable) {
     this.#values = values;
@@ -68,13 +70,13 @@ export class MapState {
 
   /** Whether `takeChanges` may have something to say. */
   get hasChanges(): boolean {
-    return this.#stale.size > 0 || this.#changed.size > 0;
+    return this.#stale.length > 0 || this.#changed.length > 0;
   }
 
   add(egress: boolean, identity: number, l4: L4Key, contributor: Contributor): void {
     const cell = this.#cell(egress, identity, l4);
     cell.contributors.push(contributor);
-    this.#stale.add(cell);
+    this.#markStale(cell);
     if (contributor.precedence > cell.precedence) this.#setPrecedence(cell, contributor.precedence);
   }
 
@@ -84,7 +86,7 @@ export class MapState {
     const { contributors } = cell;
     const last = contributors.pop()!;
     if (last !== contributor) contributors[contributors.lastIndexOf(contributor)] = last;
-    this.#stale.add(cell);
+    this.#markStale(cell);
     if (contributor.precedence < cell.precedence) return;
     let precedence = 0;
     for (const other of contributors) precedence = Math.max(precedence, other.precedence);
@@ -105,15 +107,17 @@ export class MapState {
   takeChanges(): MapChanges {
     this.#settle();
     const changes: MapChanges = { upserts: [], deletes: [] };
-    for (const cell of this.#changed) {
+    const changed = this.#changed;
+    this.#changed = [];
+    for (const cell of changed) {
+      cell.changed = false;
+      if (cell.contributors.length === 0) this.#forget(cell);
       if (cell.current === cell.taken) continue;
       if (cell.current === undefined) changes.deletes.push(keyOf(cell));
       else changes.upserts.push(entryOf(cell, cell.current));
       if (cell.taken !== undefined) this.#values.release(cell.taken);
       cell.taken = cell.current && this.#values.share(cell.current);
     }
-    for (const cell of this.#changed) this.#forgetIfUnused(cell);
-    this.#changed.clear();
     return changes;
   }
 
@@ -128,18 +132,26 @@ export class MapState {
       }
       tries.clear();
     }
-    this.#stale.clear();
-    this.#changed.clear();
+    this.#stale = [];
+    this.#changed = [];
   }
 
   #settle(): void {
-    for (const cell of this.#stale) {
+    const stale = this.#stale;
+    this.#stale = [];
+    for (const cell of stale) {
+      cell.stale = false;
       const value = isVisible(cell) ? this.#values.acquire(cell.contributors) : undefined;
       if (cell.current !== undefined) this.#values.release(cell.current);
       cell.current = value;
-      this.#changed.add(cell);
+      if (!cell.changed) this.#changed.push(cell);
+      cell.changed = true;
     }
-    this.#stale.clear();
+  }
+
+  #markStale(cell: Cell): void {
+    if (!cell.stale) this.#stale.push(cell);
+    cell.stale = true;
   }
 
   #setPrecedence(cell: Cell, precedence: number): void {
@@ -150,7 +162,7 @@ export class MapState {
     trie.strong += Number(precedence > PRECEDENCE_ALLOW) - Number(before > PRECEDENCE_ALLOW);
     // A plain allow hides nothing; a stronger cell that comes, goes or changes may hide or free what it covers.
     if (Math.max(precedence, before) <= PRECEDENCE_ALLOW || l4Bits(cell.l4) === L4_FULL_BITS) return;
-    for (const other of trie.cells.values()) if (l4Covers(cell.l4, other.l4)) this.#stale.add(other);
+    for (const other of trie.cells.values()) if (l4Covers(cell.l4, other.l4)) this.#markStale(other);
   }
 
   #tries(egress: boolean): Map<number, Trie> {
@@ -166,17 +178,24 @@ export class MapState {
     }
     let cell = trie.cells.get(l4);
     if (cell === undefined) {
-      cell = { trie, l4, contributors: [], precedence: 0, current: undefined, taken: undefined };
+      cell = {
+        trie,
+        l4,
+        contributors: [],
+        precedence: 0,
+        current: undefined,
+        taken: undefined,
+        stale: false,
+        changed: false,
+      };
       trie.cells.set(l4, cell);
       trie.lengths |= 1 << l4Bits(l4);
     }
     return cell;
   }
 
-  #forgetIfUnused(cell: Cell): void {
-    const { trie } = cell;
-    if (cell.contributors.length > 0) return;
-    trie.cells.delete(cell.l4);
+  #forget({ trie, l4 }: Cell): void {
+    trie.cells.delete(l4);
     if (trie.cells.size === 0) this.#tries(trie.egress).delete(trie.identity);
   }
 }

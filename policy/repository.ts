@@ -27,7 +27,7 @@ import type { PolicyPacket } from './lookup.ts';
 import { l4Key, type PolicyEntry } from './map-entry.ts';
 import type { MapChanges } from './map-state.ts';
 import { fqdnLabel, peersOf, prefixesOf, usesGroups, type CidrGroup, type PeerContext } from './peer-selectors.ts';
-import { isDeny, type Direction, type FqdnPeer, type Rule } from './rule.ts';
+import { isDeny, speaksOf, type Direction, type FqdnPeer, type Rule } from './rule.ts';
 import { SelectorCache, type CachedSelector, type SelectorChange } from './selector-cache.ts';
 import {
   Subject,
@@ -292,7 +292,14 @@ export class PolicyRepository {
     const prefixes = prefixesOf(rule, this.#groups);
     for (const [identity, labels] of this.#cidrIdentities.acquire(prefixes)) this.addIdentity(identity, labels);
     const filters: Filter[] = [];
-    const stored: StoredRule = { id, rule, filters, prefixes, subjects: new Set() };
+    const stored: StoredRule = {
+      id,
+      rule,
+      speaksOf: { ingress: speaksOf(rule, 'ingress'), egress: speaksOf(rule, 'egress') },
+      filters,
+      prefixes,
+      subjects: new Set(),
+    };
     for (const [index, spec] of specs.entries()) filters.push(this.#newFilter(stored, spec, ports[index]!));
     this.#rules.set(id, stored);
     for (const identity of this.#subjectCache.use(rule.subject.selector, stored).identities) {

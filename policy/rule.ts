@@ -13,7 +13,8 @@ import type { L7Rules, Listener, TlsContext } from './l7/rules.ts';
 
 export const SECTIONS = ['ingress', 'ingressDeny', 'egress', 'egressDeny'] as const;
 export type Section = (typeof SECTIONS)[number];
-export type Direction = 'ingress' | 'egress';
+export const DIRECTIONS = ['ingress', 'egress'] as const;
+export type Direction = (typeof DIRECTIONS)[number];
 
 export interface Rule {
   /** Which endpoints' policy this is; of kind `node`: the host's own. */
@@ -130,4 +131,9 @@ export function directionOf(section: Section): Direction {
 
 export function isDeny(section: Section): boolean {
   return section === 'ingressDeny' || section === 'egressDeny';
+}
+
+/** Whether the rule has entries, of either kind, in a direction. */
+export function speaksOf(rule: Pick<Rule, 'entries'>, direction: Direction): boolean {
+  return SECTIONS.some((section) => directionOf(section) === direction && rule.entries[section].length > 0);
 }

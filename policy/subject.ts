@@ -8,7 +8,7 @@ import { L4_ANY, l4Covers, l4Key, PRECEDENCE_ALLOW, type L4Key } from './map-ent
 import { MapState } from './map-state.ts';
 import type { Prefix } from '../net/ip.ts';
 import type { CachedSelector } from './selector-cache.ts';
-import { SECTIONS, directionOf, type Direction, type Rule } from './rule.ts';
+import { DIRECTIONS, type Direction, type Rule } from './rule.ts';
 import type { FilterSpec, NamedPort } from './filter.ts';
 import type { Contributor, ValueTable } from './values.ts';
 
@@ -16,6 +16,8 @@ import type { Contributor, ValueTable } from './values.ts';
 export interface StoredRule {
   readonly id: number;
   readonly rule: Rule;
+  /** The directions in which it has entries. */
+  readonly speaksOf: Readonly<Record<Direction, boolean>>;
   readonly filters: readonly Filter[];
   /** Each holds one use of the prefix's identity. */
   readonly prefixes: readonly Prefix[];
@@ -49,9 +51,6 @@ export interface NumberedPort {
   readonly port: number;
 }
 
-const OPEN: Contributor = { precedence: PRECEDENCE_ALLOW, proxyPort: 0, ruleId: undefined };
-const LOCALHOST: Contributor = { precedence: PRECEDENCE_ALLOW, proxyPort: 0, ruleId: undefined };
-
 /** How many rules have entries in a direction, and how many of them close it for what no rule allows. */
 interface RuleCount {
   all: number;
@@ -68,6 +67,9 @@ export class Subject {
     ingress: { all: 0, closing: 0, open: false },
     egress: { all: 0, closing: 0, open: false },
   };
+  /** Reasons of entries that no rule asks for. */
+  readonly #openDirection: Contributor = { precedence: PRECEDENCE_ALLOW, proxyPort: 0, ruleId: undefined };
+  readonly #allowLocalhost: Contributor = { precedence: PRECEDENCE_ALLOW, proxyPort: 0, ruleId: undefined };
   #settings: SubjectSettings;
   #isHost = false;
   #isInit = false;
@@ -101,7 +103,7 @@ export class Subject {
   addRule(stored: StoredRule): void {
     this.rules.add(stored);
     stored.subjects.add(this);
-    this.#count(stored.rule, 1);
+    this.#count(stored, 1);
     if (this.#filtersApply) for (const filter of stored.filters) this.#applyFilter(filter, true);
     this.#settleDefaults();
   }
@@ -109,7 +111,7 @@ export class Subject {
   removeRule(stored: StoredRule): void {
     this.rules.delete(stored);
     stored.subjects.delete(this);
-    this.#count(stored.rule, -1);
+    this.#count(stored, -1);
     if (this.#filtersApply) for (const filter of stored.filters) this.#applyFilter(filter, false);
     this.#settleDefaults();
   }
@@ -160,29 +162,29 @@ export class Subject {
     return this.#settings.enforcement !== 'never' && (!this.#isHost || this.#settings.hostFirewall);
   }
 
-  #count(rule: Rule, step: 1 | -1): void {
-    for (const direction of ['ingress', 'egress'] as const) {
-      const has = SECTIONS.some((section) => directionOf(section) === direction && rule.entries[section].length > 0);
-      if (!has) continue;
-      this.#counts[direction].all += step;
-      if (rule.enableDefaultDeny[direction]) this.#counts[direction].closing += step;
+  #count({ rule, speaksOf }: StoredRule, step: 1 | -1): void {
+    for (const direction of DIRECTIONS) {
+      if (!speaksOf[direction]) continue;
+      const count = this.#counts[direction];
+      count.all += step;
+      if (rule.enableDefaultDeny[direction]) count.closing += step;
     }
   }
 
   /** A direction that is not enforced, or that no rule closes, has an entry that allows everything. */
   #settleDefaults(): void {
     const strict = this.#isInit || this.#settings.enforcement === 'always';
-    for (const direction of ['ingress', 'egress'] as const) {
+    for (const direction of DIRECTIONS) {
       const count = this.#counts[direction];
       const open = !this.enforced(direction) || (!strict && count.closing === 0);
       if (open === count.open) continue;
       count.open = open;
-      this.#change(open, direction === 'egress', RESERVED_IDENTITIES.unknown, L4_ANY, OPEN);
+      this.#change(open, direction === 'egress', RESERVED_IDENTITIES.unknown, L4_ANY, this.#openDirection);
     }
     const localhost = this.#settings.allowLocalhost && this.enforced('ingress');
     if (localhost === this.#localhostAllowed) return;
     this.#localhostAllowed = localhost;
-    this.#change(localhost, false, RESERVED_IDENTITIES.host, L4_ANY, LOCALHOST);
+    this.#change(localhost, false, RESERVED_IDENTITIES.host, L4_ANY, this.#allowLocalhost);
   }
 
   #applyFilter(filter: Filter, present: boolean): void {

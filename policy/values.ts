@@ -3,7 +3,7 @@
 /**
  * Values of policy map entries, shared by all entries that say the same for the same reason.
  *
- * A value's cookie names its set of rules: the kernel reports it with a verdict, and `rulesOf` gives the rules back. A
+ * A value's cookie names its set of rules: the kernel reports it with a verdict, and `ruleIdsOf` gives the rules back. A
  * number is not given away again while an entry may carry it.
  */
 import { CiliumError } from '../errors/cilium-error.ts';
@@ -15,62 +15,62 @@ export interface Contributor {
   readonly proxyPort: number;
   /** The rule's number in the repository; undefined for a setting. */
   readonly ruleId: number | undefined;
+  /** The table's own note: the value of this reason alone, which most entries have. */
+  alone?: SharedValue;
 }
 
 /** Compare by reference. */
 export interface SharedValue extends PolicyValue {
   readonly ruleIds: readonly number[];
-}
-
-interface Slot {
-  readonly value: SharedValue;
   readonly key: string;
+  /** How often it is held; counted by the table, which forgets it at zero. */
   uses: number;
 }
 
 const MAX_COOKIE = 0xffff_ffff;
 
 export class ValueTable {
-  readonly #slots = new Map<string, Slot>();
-  readonly #slotOf = new Map<PolicyValue, Slot>();
-  readonly #byCookie = new Map<number, Slot>();
+  readonly #byKey = new Map<string, SharedValue>();
+  readonly #byCookie = new Map<number, SharedValue>();
   #lastCookie = 0;
 
   /** The value of the strongest of `contributors` (not empty), with one use counted. */
   acquire(contributors: readonly Contributor[]): SharedValue {
+    const [first] = contributors;
+    if (contributors.length === 1 && first!.alone !== undefined && first!.alone.uses > 0)
+      return this.share(first!.alone);
     const winners = strongest(contributors);
-    const { precedence, proxyPort } = winners[0]!;
-    const ruleIds = idsOf(winners);
-    const key = `${precedence} ${proxyPort} ${ruleIds.join(' ')}`;
-    let slot = this.#slots.get(key);
-    if (slot === undefined) {
-      const cookie = ruleIds.length === 0 ? 0 : this.#freeCookie();
-      slot = { key, uses: 0, value: { deny: precedence === PRECEDENCE_DENY, proxyPort, precedence, cookie, ruleIds } };
-      this.#slots.set(key, slot);
-      this.#slotOf.set(slot.value, slot);
-      if (cookie !== 0) this.#byCookie.set(cookie, slot);
-    }
-    slot.uses++;
-    return slot.value;
+    const value = this.#valueOf(winners[0]!, idsOf(winners));
+    if (contributors.length === 1) first!.alone = value;
+    return this.share(value);
   }
 
   /** Counts one more use. */
   share(value: SharedValue): SharedValue {
-    this.#slotOf.get(value)!.uses++;
+    value.uses++;
     return value;
   }
 
   release(value: SharedValue): void {
-    const slot = this.#slotOf.get(value)!;
-    if (--slot.uses > 0) return;
-    this.#slots.delete(slot.key);
-    this.#slotOf.delete(value);
+    if (--value.uses > 0) return;
+    this.#byKey.delete(value.key);
     this.#byCookie.delete(value.cookie);
   }
 
   /** Numbers of the rules behind a cookie; none when it is unknown or names a setting. */
   ruleIdsOf(cookie: number): readonly number[] {
-    return this.#byCookie.get(cookie)?.value.ruleIds ?? [];
+    return this.#byCookie.get(cookie)?.ruleIds ?? [];
+  }
+
+  #valueOf({ precedence, proxyPort }: Contributor, ruleIds: readonly number[]): SharedValue {
+    const key = `${precedence} ${proxyPort} ${ruleIds.join(' ')}`;
+    const known = this.#byKey.get(key);
+    if (known !== undefined) return known;
+    const cookie = ruleIds.length === 0 ? 0 : this.#freeCookie();
+    const value = { deny: precedence === PRECEDENCE_DENY, proxyPort, precedence, cookie, ruleIds, key, uses: 0 };
+    this.#byKey.set(key, value);
+    if (cookie !== 0) this.#byCookie.set(cookie, value);
+    return value;
   }
 
   #freeCookie(): number {
