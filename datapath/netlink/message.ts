@@ -7,6 +7,8 @@ export const NLM_F_ACK = 0x4;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;
 export const NLM_F_DUMP = 0x300;
+/** Of an answer in parts: what is listed changed in between. */
+export const NLM_F_DUMP_INTR = 0x10;
 /** Of an answer: its request is not repeated in it / attributes follow. */
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;

@@ -10,6 +10,7 @@ import { MSG_DONTWAIT, ReadWatch, Socket } from '../ffi/libc.ts';
 import {
   type Message,
   type MessageWriter,
+  NLM_F_DUMP_INTR,
   NLMSG_DONE,
   NLMSG_ERROR,
   readAcknowledgement,
@@ -21,7 +22,8 @@ const SOCK_RAW_CLOEXEC = 3 | 0o2000000;
 const NETLINK_ROUTE = 0;
 const SOL_NETLINK = 270;
 const SOL_SOCKET = 1;
-const SO_RCVBUF = 8;
+/** SO_RCVBUF beyond net.core.rmem_max, for root. */
+const SO_RCVBUFFORCE = 33;
 const NETLINK_CAP_ACK = 10;
 const NETLINK_EXT_ACK = 11;
 const NETLINK_GET_STRICT_CHK = 12;
@@ -46,6 +48,9 @@ function openSocket(name: string, groups: number): Socket {
   }
 }
 
+/** How often a list is asked for when it changes each time; the last answer then has to do. */
+const MAX_ATTEMPTS = 5;
+
 export class RouteSocket {
   readonly #socket: Socket;
   readonly #buffer = Buffer.alloc(RECEIVE_BYTES);
@@ -58,11 +63,17 @@ export class RouteSocket {
     this.#socket.setOption(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
   }
 
-  /** Sends and returns the answer's messages, copied; throws a SyscallError with the kernel's explanation. */
+  /**
+   * Sends and returns the answer's messages, copied; throws a SyscallError with the kernel's explanation. A list that
+   * changed while the kernel made it is asked for again.
+   */
   request(operation: string, writer: MessageWriter): Message[] {
-    const sequence = ++this.#sequence;
-    this.#socket.send(writer.finish(sequence));
-    return this.#receive(operation, sequence);
+    for (let attempt = 1; ; attempt++) {
+      const sequence = ++this.#sequence;
+      this.#socket.send(writer.finish(sequence));
+      const answer = this.#receive(operation, sequence);
+      if (attempt === MAX_ATTEMPTS || !answer.some(({ flags }) => (flags & NLM_F_DUMP_INTR) !== 0)) return answer;
+    }
   }
 
   /** `request` from a worker thread. One at a time, and no `request` meanwhile: the owner sees to that. */
@@ -104,7 +115,7 @@ export class RouteSubscription {
 
   constructor(groups: number, onChange: () => void) {
     this.#socket = openSocket('rtnetlink events', groups);
-    this.#socket.setOption(SOL_SOCKET, SO_RCVBUF, SUBSCRIPTION_BYTES);
+    this.#socket.setOption(SOL_SOCKET, SO_RCVBUFFORCE, SUBSCRIPTION_BYTES);
     this.#watch = new ReadWatch('rtnetlink events', this.#socket.fd, () => {
       this.#drain();
       onChange();
