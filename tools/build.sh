@@ -6,4 +6,5 @@ set -eu
 cd "$(dirname "$0")/.."
 tools/build-bpf.sh
 PATH=$PWD/node_modules/.bin:$PATH
+rm -rf dist
 tsc -p tsconfig.build.json

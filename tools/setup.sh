@@ -67,7 +67,7 @@ install_npm_packages() {
 	[ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || return 0
 	command -v npm >/dev/null || fail 'needs Node.js and npm'
 	echo 'Installing npm packages'
-	npm ci --no-update-notifier >"$log" 2>&1 ||
+	npm ci --no-update-notifier --prefer-offline --fetch-retry-mintimeout=2000 --fetch-retry-maxtimeout=10000 >"$log" 2>&1 ||
 		fail "npm packages could not be installed; is the network there? $(grep -E 'npm error' "$log" | head -n 1) (all of it: $log)"
 	echo "$wanted" >$stamp
 }
