@@ -50,6 +50,8 @@ export class PolicySlots {
   readonly #spares: Slot[] = [];
   readonly #used = new Map<number, Slot>();
   readonly #released: Slot[] = [];
+  /** In use, but not in the outer map yet. */
+  readonly #unwritten: Slot[] = [];
   #wantedSpares = 0;
   #round: Promise<void> | undefined;
   #adopted = false;
@@ -62,7 +64,7 @@ export class PolicySlots {
 
   /**
    * Before anything else: takes over the slots that an earlier agent made; those not in use are spares once `prepare` was
-   * called. A slot in use that does not exist (its map was replaced) is left out; `has` tells.
+   * called. A slot in use whose trie is gone (the outer map was replaced) is made again by then, empty.
    */
   adopt(slotsInUse: Iterable<number>): void {
     const inUse = new Set(slotsInUse);
@@ -77,19 +79,27 @@ export class PolicySlots {
       else this.#released.push(slot);
     }
     for (let number = this.#outer.info.maxEntries - 1; number > 0; number--) {
-      if (!present.has(number)) this.#free.push(number);
+      if (present.has(number)) continue;
+      if (inUse.has(number)) {
+        const slot = { number, trie: createPolicyTrie(this.#maxEntries), entries: 0 };
+        this.#used.set(number, slot);
+        this.#unwritten.push(slot);
+      } else {
+        this.#free.push(number);
+      }
     }
     this.#adopted = true;
+  }
+
+  /** Gives back every slot in use but these: those of endpoints that died while there was no agent. */
+  retain(slots: ReadonlySet<number>): void {
+    for (const slot of [...this.#used.keys()]) if (!slots.has(slot)) this.release(slot);
   }
 
   /** Keeps `count` spares from now on; resolves when they are there, or no free slot is left. */
   async prepare(count: number): Promise<void> {
     this.#wantedSpares = count;
     await this.#work();
-  }
-
-  has(slot: number): boolean {
-    return this.#used.has(slot);
   }
 
   /** A spare, empty slot; throws `MapFull` when there is none. */
@@ -185,7 +195,7 @@ export class PolicySlots {
     this.#round ??= (async () => {
       // Everything of this turn of the event loop goes into one round.
       await Promise.resolve();
-      while (this.#released.length > 0 || this.#missingSpares() > 0) await this.#doRound();
+      while (this.#released.length + this.#unwritten.length > 0 || this.#missingSpares() > 0) await this.#doRound();
     })().finally(() => {
       this.#round = undefined;
     });
@@ -205,7 +215,9 @@ export class PolicySlots {
     try {
       while (fresh.length < missing) fresh.push(this.#createSlot());
       // Released slots are written as they are: the write does not change them, but it waits for the packets under way.
-      await this.#writeOuter([...fresh, ...released]);
+      const unwritten = [...this.#unwritten];
+      await this.#writeOuter([...fresh, ...released, ...unwritten]);
+      this.#unwritten.splice(0, unwritten.length);
       this.#spares.push(...fresh.splice(0));
       for (let slot = released[0]; slot !== undefined; released.shift(), slot = released[0]) {
         await this.#recycle(slot);

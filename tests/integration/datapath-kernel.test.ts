@@ -201,12 +201,16 @@ function testPolicySlots(): void {
 
     const now = new PolicySlots(outer, silentLogger);
     now.adopt([kept, 15]);
-    assert.ok(now.has(kept));
-    assert.ok(!now.has(15), 'a slot that does not exist is not taken over');
     await now.prepare(4);
     assert.deepEqual(now.entries(kept), [entry(1)]);
-    assert.deepEqual(now.counts(), { used: 1, spare: 4, free: 10 });
+    assert.deepEqual(now.entries(15), [], 'a slot that was lost is there again, empty');
+    assert.deepEqual(now.counts(), { used: 2, spare: 4, free: 9 });
+    assert.equal([...outer.entries()].length, 6);
     for (let i = 0; i < 4; i++) assert.deepEqual(now.entries(now.acquire()), []);
+    now.retain(new Set([kept]));
+    await now.settle();
+    assert.deepEqual(now.counts(), { used: 1, spare: 4, free: 10 });
+    assert.deepEqual(now.entries(kept), [entry(1)]);
     await now.close();
     outer.close();
   });
