@@ -298,6 +298,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
       const { adopted, collected } = await endpoints.restore();
       if (adopted + collected > 0) subsystem('endpoint').info('Endpoints restored', { adopted, collected });
       enforce();
+      datapath.policy.retain(new Set(endpoints.list().map(({ policySlot }) => policySlot)));
     }),
     step(
       'node-addresses',
