@@ -17,7 +17,8 @@ launch() {
 	fi
 	# Compiled code is kept between runs: half the start-up time of a command.
 	[ -w "$home" ] && export NODE_COMPILE_CACHE="$home/.cache/node"
-	exec "$node" --disable-warning=ExperimentalWarning "$program" "$@"
+	# shellcheck disable=SC2086 # the flags of a launcher are words
+	exec "$node" $node_flags --disable-warning=ExperimentalWarning "$program" "$@"
 }
 
 # The machine's own node, if it is new enough to run what we ship.
