@@ -17,7 +17,15 @@ import type { LabNode } from '../../lab/node.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import { measureAgent } from './agent-section.ts';
 import { measureJoins } from './join-section.ts';
-import { bareBridge, bareVeth, containerPath, machineFacts, type Path } from './paths.ts';
+import {
+  bareBridge,
+  bareVeth,
+  bareVethWithDnsRules,
+  containerPath,
+  machineFacts,
+  type Path,
+  withoutDnsRules,
+} from './paths.ts';
 import { agentTable, runTable, trafficTables, writeResults } from './report.ts';
 import { measureRuns } from './run-section.ts';
 import { measureTraffic } from './traffic-section.ts';
@@ -97,25 +105,24 @@ async function makeNetworks(node: LabNode, agent: boolean): Promise<void> {
   if (agent) await node.docker(['network', 'create', '-d', 'cilium', '--ipam-driver', 'cilium', NETWORKS.cilium]);
 }
 
+const POLICY_ENDS = { network: NETWORKS.cilium, clientLabel: 'id=bench-client', serverLabel: 'id=bench-server' };
 const PATH_NAMES = { base: 'bare veth pair', bridge: 'Docker, dual-stack bridge' };
 
 /** Adds to `paths` one by one, so that the caller can remove those that stand when a later one fails. */
 async function makePaths(node: LabNode, agent: boolean, paths: Path[]): Promise<void> {
-  paths.push(await bareVeth(), await bareBridge());
+  paths.push(await bareVeth(), await bareVethWithDnsRules(), await bareBridge());
   paths.push(await containerPath(node, 'Docker, default bridge', { network: 'bridge' }));
   paths.push(await containerPath(node, PATH_NAMES.bridge, { network: NETWORKS.dual }));
   if (!agent) return;
   paths.push(await containerPath(node, 'cilium, no policy', { network: NETWORKS.cilium }));
-  const enforced = await containerPath(node, 'cilium, L4 policy both ways', {
-    network: NETWORKS.cilium,
-    clientLabel: 'id=bench-client',
-    serverLabel: 'id=bench-server',
-  });
+  const enforced = await containerPath(node, 'cilium, L4 policy both ways', POLICY_ENDS);
   paths.push(enforced);
   const file = join(node.machine.dir, 'bench-policy.json');
   writeFileSync(file, JSON.stringify(POLICY));
   await node.cilium(['policy', 'import', file]);
   await mustBeEnforced(enforced);
+  const pure = await containerPath(node, "the same, without Docker's DNS rules", POLICY_ENDS);
+  paths.push(await withoutDnsRules(pure));
 }
 
 /** A benchmark of a policy that does not hold would be worth nothing. */

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { output } from '../../lab/command.ts';
 import type { LabNode } from '../../lab/node.ts';
 import { type Addresses, addressesOf, pidOf } from '../support/containers.ts';
-import type { Place } from '../traffic/traffic.ts';
+import { namespaceFile, type Place } from '../traffic/traffic.ts';
 
 export interface Path {
   readonly name: string;
@@ -22,6 +22,37 @@ export function bareVeth(): Promise<Path> {
   return namespacePath('bare veth pair', ['a', 'b'], (a, b) =>
     ipBatch([`link add eth0 netns ${a} type veth peer name eth0 netns ${b}`]),
   );
+}
+
+/**
+ * Docker puts NAT rules for its name server into the namespace of every container on a user-defined network, whatever
+ * its driver. They make the kernel track every IPv4 connection there, on any path.
+ */
+const DNS_RULES = `
+  add table ip nat
+  add chain ip nat OUTPUT { type nat hook output priority -100; }
+  add chain ip nat POSTROUTING { type nat hook postrouting priority 100; }
+  add rule ip nat OUTPUT ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:5353
+  add rule ip nat POSTROUTING ip saddr 127.0.0.11 udp sport 5353 snat to :53
+`;
+
+/** The bare veth pair, IPv4 only, with what Docker puts into containers at both ends. */
+export async function bareVethWithDnsRules(): Promise<Path> {
+  const path = await namespacePath("bare veth pair, Docker's DNS rules", ['da', 'db'], async (a, b) => {
+    await ipBatch([`link add eth0 netns ${a} type veth peer name eth0 netns ${b}`]);
+    for (const namespace of [a, b]) await nft({ netns: namespace }, DNS_RULES);
+  });
+  return { ...path, addresses: { ipv4: path.addresses.ipv4 } };
+}
+
+/** Takes Docker's DNS rules out of both containers of a path, to see what the rest costs. IPv4 only. */
+export async function withoutDnsRules(path: Path): Promise<Path> {
+  for (const place of [path.client, path.server]) await nft(place, 'delete table ip nat');
+  return { ...path, addresses: { ipv4: path.addresses.ipv4 } };
+}
+
+async function nft(place: Place, commands: string): Promise<void> {
+  await output(['nsenter', `--net=${namespaceFile(place)}`, 'nft', '-f', '-'], { input: commands });
 }
 
 /** A Linux bridge in a namespace of its own, without netfilter. */

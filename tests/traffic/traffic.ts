@@ -16,6 +16,10 @@ import { buildTraffic } from './build.ts';
 /** A network namespace: one made with `ip netns add`, or that of a process (of a container, by its pid). */
 export type Place = { readonly netns: string } | { readonly pid: number };
 
+export function namespaceFile(place: Place): string {
+  return 'pid' in place ? `/proc/${place.pid}/ns/net` : `/run/netns/${place.netns}`;
+}
+
 /** Everything has a default; see `traffic --help`. Rates are per second; `duration` in seconds, until `stop` when left out. */
 export interface TrafficOptions {
   readonly addr?: string;
@@ -125,12 +129,11 @@ export class Traffic<C extends TrafficCommand> {
     command: C,
     options: TrafficOptions = {},
   ): Promise<Traffic<C>> {
-    const namespace = 'pid' in place ? `/proc/${place.pid}/ns/net` : `/run/netns/${place.netns}`;
     const flags = (Object.keys(FLAGS) as (keyof TrafficOptions)[]).flatMap((name) => {
       const value = options[name];
       return value === undefined ? [] : [FLAGS[name], String(value)];
     });
-    const child = spawn('nsenter', [`--net=${namespace}`, '--', await buildTraffic(), command, ...flags], {
+    const child = spawn('nsenter', [`--net=${namespaceFile(place)}`, '--', await buildTraffic(), command, ...flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const traffic = new Traffic(command, child);
