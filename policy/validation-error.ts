@@ -3,7 +3,7 @@
 /** Everything that is wrong with a document of rules, each fault with its place. */
 import { CiliumError } from '../errors/cilium-error.ts';
 
-/** From the list of rules down: `[2, 'ingress', 0, 'fromCIDR', 1]`. */
+/** From the list of rules or from a resource down: `[2, 'ingress', 0, 'fromCIDR', 1]`, `['spec', 'ingress', 0]`. */
 export type Path = readonly (string | number)[];
 
 export interface Problem {
@@ -28,11 +28,11 @@ export function formatProblem(problem: Problem): string {
   return `${formatPath(problem.path)}: ${problem.message}`;
 }
 
-/** `rules[2].ingress[0].fromEndpoints[0].matchLabels["two words"]` */
+/** `rules[2].ingress[0].fromEndpoints[0].matchLabels["two words"]`, `spec.ingress[0]` */
 export function formatPath(path: Path): string {
   const parts = path.map((part) => {
     if (typeof part === 'number') return `[${part}]`;
     return /^[A-Za-z_][A-Za-z0-9_]*$/.test(part) ? `.${part}` : `[${JSON.stringify(part)}]`;
   });
-  return `rules${parts.join('')}`;
+  return typeof path[0] === 'string' ? parts.join('').slice(1) : `rules${parts.join('')}`;
 }

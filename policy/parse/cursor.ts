@@ -75,11 +75,16 @@ export class Cursor {
 
   /** Reads an object; `read` asks for the members it knows, and all others are faults. */
   object<T>(read: (members: Members) => T): T | undefined {
-    if (!isObject(this.value)) return this.expected('an object');
-    const members = new Members(this, this.value);
-    const result = read(members);
-    members.refuseUnknown();
-    return result;
+    return this.openObject((members) => {
+      const result = read(members);
+      members.refuseUnknown();
+      return result;
+    });
+  }
+
+  /** Reads an object that may have members which are none of our business. */
+  openObject<T>(read: (members: Members) => T): T | undefined {
+    return isObject(this.value) ? read(new Members(this, this.value)) : this.expected('an object');
   }
 
   /** Reads an object whose members' names are data. */

@@ -64,7 +64,8 @@ function readCidr(item: Cursor): Peer | undefined {
   return prefix === undefined ? undefined : { kind: 'cidr', prefix, text: text! };
 }
 
-function readCidrSet(item: Cursor): CidrSetPeer | undefined {
+/** `{ cidr | cidrGroupRef | cidrGroupSelector, except? }` */
+export function readCidrSet(item: Cursor): CidrSetPeer | undefined {
   return item.object((members) => {
     const { language } = members.cursor.context;
     const names = ['cidr', 'cidrGroupRef', 'cidrGroupSelector'].filter((name) => members.get(name) !== undefined);
@@ -105,7 +106,8 @@ function readPrefixWithLength(item: Cursor): Prefix | undefined {
   return text.includes('/') ? parsePrefix(item, text) : item.expected('a prefix with its length (address/length)');
 }
 
-function parsePrefix(item: Cursor, text: string): Prefix | undefined {
+/** A prefix or a bare address. */
+export function parsePrefix(item: Cursor, text: string): Prefix | undefined {
   // Go reads no IPv4 octet with leading zeros, since they may be meant as octal.
   if (/(^|\.)0[0-9]/.test(text)) return item.expected('an address without leading zeros');
   try {

@@ -100,7 +100,8 @@ function readPortText(cursor: Cursor, text: string | undefined): number | string
   return text === '' && cursor.value !== '' ? cursor.fail(`port is missing; expected ${what}`) : cursor.expected(what);
 }
 
-function isPortName(text: string): boolean {
+/** A service name: letters, digits and single dashes, with a letter among them. */
+export function isPortName(text: string): boolean {
   return (
     text.length <= MAX_NAME_CHARS &&
     /^[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?$/.test(text) &&

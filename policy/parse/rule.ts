@@ -12,6 +12,7 @@ import {
   type Direction,
   type Entry,
   type Rule,
+  type RuleOrigin,
   type Section,
 } from '../rule.ts';
 import { PolicyValidationError } from '../validation-error.ts';
@@ -36,12 +37,17 @@ export interface ParseOptions {
  */
 export function parseRules(value: unknown, options: ParseOptions = {}): Rule[] {
   const context: ParseContext = { language: options.language ?? DATAPATH_LANGUAGE, problems: [] };
-  const rules = new Cursor(value, [], context).list((item) => readRule(item, options.source));
+  const rules = new Cursor(value, [], context).list((item) =>
+    readRule(item, {
+      index: item.path[0] as number,
+      ...(options.source === undefined ? {} : { source: options.source }),
+    }),
+  );
   if (context.problems.length > 0) throw new PolicyValidationError(context.problems);
   return rules!;
 }
 
-function readRule(cursor: Cursor, source: string | undefined): Rule | undefined {
+export function readRule(cursor: Cursor, origin: RuleOrigin): Rule | undefined {
   return cursor.object((members) => {
     const subject = readSubject(members);
     const node = subject.kind === 'node';
@@ -67,7 +73,7 @@ function readRule(cursor: Cursor, source: string | undefined): Rule | undefined 
       labels,
       ...(description === undefined ? {} : { description }),
       ...(log === undefined ? {} : { log }),
-      origin: { index: cursor.path.at(-1) as number, ...(source === undefined ? {} : { source }) },
+      origin,
     };
   });
 }

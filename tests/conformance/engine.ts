@@ -23,6 +23,7 @@ import { fqdnLabel } from '../../policy/peer-selectors.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../../policy/map-entry.ts';
 import { parseRules } from '../../policy/parse/rule.ts';
 import { PolicyRepository } from '../../policy/repository.ts';
+import { parseResource } from '../../policy/resources/resource.ts';
 import type { Rule } from '../../policy/rule.ts';
 import { forwardedHeaders, hasRequest, requestAllowed } from './requests.ts';
 import type { CaseConfig, Check, Verdict, World } from './case.ts';
@@ -84,6 +85,14 @@ export class ConformanceEngine {
 
   parse(rules: unknown): Rule[] {
     return parseRules(rules, { language: languageOf(this.#config) });
+  }
+
+  translate(resources: readonly unknown[]): Rule[] {
+    const options = { language: languageOf(this.#config), clusterName: this.#config.clusterName ?? 'default' };
+    return resources.flatMap((value) => {
+      const resource = parseResource(value, options);
+      return resource.kind === 'policy' ? resource.rules : [];
+    });
   }
 
   /** Imports rules, and then gives the addresses that DNS names stand for the labels that the rules ask for. */

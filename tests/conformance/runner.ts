@@ -8,6 +8,7 @@ import { LabelSet } from '../../identity/label-set.ts';
 import { parseLabel, parseSelectLabel, parseSelectorKey } from '../../identity/label.ts';
 import { dnsRuleMatches } from '../../policy/l7/dns.ts';
 import { portRangeToBlocks } from '../../net/port-range.ts';
+import type { Rule } from '../../policy/rule.ts';
 import type { Case, Check, EvaluateCase, RepositoryCase, Step, ValidationCase } from './case.ts';
 import { ConformanceEngine } from './engine.ts';
 
@@ -66,8 +67,12 @@ export function runCase(test: Case): Difference[] {
 
 function runEvaluate(test: EvaluateCase): Difference[] {
   const engine = new ConformanceEngine(test, test.config);
-  engine.import(engine.parse(test.rules));
+  engine.import(rulesOf(engine, test));
   return runChecks(engine, test.checks);
+}
+
+function rulesOf(engine: ConformanceEngine, { rules, resources }: EvaluateCase | ValidationCase): Rule[] {
+  return resources === undefined ? engine.parse(rules) : engine.translate(resources);
 }
 
 function runChecks(engine: ConformanceEngine, checks: readonly Check[]): Difference[] {
@@ -114,7 +119,7 @@ function runValidation(test: ValidationCase): Difference[] {
     test.endpoint === undefined ? {} : { endpoints: { subject: test.endpoint } },
     test.config,
   );
-  const accepted = accepts(() => engine.repository.import(engine.parse(test.rules)));
+  const accepted = accepts(() => engine.repository.import(rulesOf(engine, test)));
   return compare('accepted', test.kind === 'valid', accepted);
 }
 
