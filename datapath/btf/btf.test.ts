@@ -59,7 +59,7 @@ test('structures and enums are found among other types', () => {
     .type(ENUM64, 'wide', 1, 8, [0, 1, 2])
     .enum('drop_reason', { DROP_POLICY: -133, DROP_INVALID: -134 })
     .finish();
-  const { structs, enums, enumerators } = readBtf(data);
+  const { structs, enums } = readBtf(data);
   assert.deepEqual(structs.get('endpoint_key'), {
     name: 'endpoint_key',
     size: 20,
@@ -75,7 +75,6 @@ test('structures and enums are found among other types', () => {
       ['DROP_INVALID', -134],
     ],
   );
-  assert.equal(enumerators.get('DROP_POLICY'), -133);
 });
 
 test('bytes that are no BTF or no ELF, or only the beginning of one, are refused as such', () => {

@@ -46,8 +46,6 @@ export interface ObjectVariable {
 export interface ObjectTypes {
   /** Named structures; of two with the same name the first. */
   readonly structs: ReadonlyMap<string, BtfStruct>;
-  /** Values of all enums by the name of the value: kernel code has one name space for them. */
-  readonly enumerators: ReadonlyMap<string, number>;
   /** Values of each named enum. */
   readonly enums: ReadonlyMap<string, ReadonlyMap<string, number>>;
   readonly variables: readonly ObjectVariable[];
@@ -104,7 +102,6 @@ function readTypes(data: Buffer): Omit<ObjectTypes, 'variables'> {
   const typesEnd = typesStart + data.readUInt32LE(12);
   const strings = data.subarray(headerBytes + data.readUInt32LE(16));
   const structs = new Map<string, BtfStruct>();
-  const enumerators = new Map<string, number>();
   const enums = new Map<string, Map<string, number>>();
   for (let at = typesStart; at < typesEnd;) {
     const name = cString(strings, data.readUInt32LE(at));
@@ -125,10 +122,9 @@ function readTypes(data: Buffer): Omit<ObjectTypes, 'variables'> {
       for (let i = 0; i < vlen; i++) {
         values.set(cString(strings, data.readUInt32LE(body + i * 8)), data.readInt32LE(body + i * 8 + 4));
       }
-      for (const [key, value] of values) enumerators.set(key, value);
       if (name !== '') enums.set(name, values);
     }
     at = body + trailerBytes(kind, vlen);
   }
-  return { structs, enumerators, enums };
+  return { structs, enums };
 }

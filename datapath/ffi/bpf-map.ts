@@ -7,7 +7,7 @@
  * look-up and delete return false, a full map throws `MapFull`.
  */
 import { CiliumError } from '../../errors/cilium-error.ts';
-import { isErrno, SyscallError } from './errno.ts';
+import { SyscallError } from './errno.ts';
 import { Handle } from './handle.ts';
 import * as libbpf from './libbpf.ts';
 import { closeFd } from './libc.ts';
@@ -142,10 +142,6 @@ export class BpfMap extends Handle {
   get fd(): number {
     this.assertOpen();
     return this.#fd;
-  }
-
-  pin(path: string): void {
-    libbpf.check(libbpf.objectPin(this.fd, path), `pin map ${this.name} at ${path}`, { path });
   }
 
   update(key: Uint8Array, value: Uint8Array): void {
@@ -286,11 +282,6 @@ export class BpfMap extends Handle {
       `map ${this.name} has keys of ${keySize} and values of ${this.valueBytes} bytes, not ${keys.length / count} and ${(values?.length ?? 0) / count}`,
     );
   }
-}
-
-/** True when `error` says that a map has no room. */
-export function isMapFull(error: unknown): boolean {
-  return isErrno(error, 'E2BIG', 'ENOSPC', 'ENOMEM');
 }
 
 function uint32(value: number): Buffer {

@@ -94,7 +94,6 @@ export const objectInfo = declare<[number, Uint8Array, [number]], number>(
 );
 export const possibleCpus = declare<[], number>('int libbpf_num_possible_cpus(void)');
 export const tcHookCreate = declare<[Uint8Array], number>('int bpf_tc_hook_create(void *hook)');
-export const tcHookDestroy = declare<[Uint8Array], number>('int bpf_tc_hook_destroy(void *hook)');
 export const tcAttach = declare<[Uint8Array, Uint8Array], number>('int bpf_tc_attach(const void *hook, void *opts)');
 export const tcDetach = declare<[Uint8Array, Uint8Array], number>(
   'int bpf_tc_detach(const void *hook, const void *opts)',

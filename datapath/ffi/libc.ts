@@ -141,22 +141,10 @@ export class Mapping extends Handle {
 /** Calls `onReadable` on the event loop whenever `fd` has something to read. */
 export class ReadWatch extends Handle {
   readonly #poll: Koffi.node.PollHandle;
-  readonly #onReadable: () => void;
 
   constructor(name: string, fd: number, onReadable: () => void) {
     super('watch', name);
-    this.#onReadable = onReadable;
     this.#poll = koffi.node.poll(fd, { readable: true }, onReadable);
-  }
-
-  pause(): void {
-    this.assertOpen();
-    this.#poll.stop();
-  }
-
-  resume(): void {
-    this.assertOpen();
-    this.#poll.start({ readable: true }, this.#onReadable);
   }
 
   /** Lets the process end although the watch is open. */

@@ -23,7 +23,7 @@ function refusal(bpfRoot: string, machine: { uid: number; kernel: string }): str
 test('what is missing is said in one line with its remedy', () => {
   const kernel = '6.1.0-13-amd64';
   assert.equal(refusal('/tmp', { uid: 1000, kernel }), 'cilium-agent needs root: start it with sudo');
-  assert.equal(refusal('/tmp', { uid: 0, kernel: '5.10.0' }), 'kernel 5.10.0 is too old: 5.11 or newer is needed');
+  assert.equal(refusal('/tmp', { uid: 0, kernel: '5.10.0' }), 'kernel 5.10.0 is too old: 6.1 or newer is needed');
   assert.equal(refusal('/tmp', { uid: 0, kernel }), '/tmp is not a BPF file system; mount one: mount -t bpf bpf /tmp');
   const absent = '/does/not/exist';
   assert.equal(

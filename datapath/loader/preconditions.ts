@@ -7,8 +7,8 @@ import { CiliumError } from '../../errors/cilium-error.ts';
 import { isErrno } from '../ffi/errno.ts';
 import { isBpfFs } from '../ffi/libc.ts';
 
-/** bpf_redirect_peer() came with 5.10, bpf_ktime_get_coarse_ns() with 5.11. */
-const MIN_KERNEL = [5, 11] as const;
+/** The oldest whose verifier is known to accept the programs: Debian 12's. */
+const MIN_KERNEL = [6, 1] as const;
 
 export interface Machine {
   readonly uid: number;
