@@ -26,13 +26,14 @@ import {
   type Path,
   withoutDnsRules,
 } from './paths.ts';
+import { agentGoals, type Goal, goalTable, runGoals, trafficGoals } from './goals.ts';
 import { agentTable, runTable, trafficTables, writeResults } from './report.ts';
 import { measureRuns } from './run-section.ts';
 import { measureTraffic } from './traffic-section.ts';
 
 const DOCUMENT = join(import.meta.dirname, '../../docs/benchmarks.md');
 const SECTIONS = ['traffic', 'run', 'agent'] as const;
-type Section = (typeof SECTIONS)[number];
+type SectionName = (typeof SECTIONS)[number];
 
 const FULL = { trafficRounds: 9, trafficSeconds: 0.8, runRounds: 15, joins: 50, agentStarts: 9, idleSeconds: 20 };
 const QUICK: typeof FULL = {
@@ -71,7 +72,7 @@ const POLICY = [
 ];
 
 interface Settings {
-  sections: readonly Section[];
+  sections: readonly SectionName[];
   sizes: typeof FULL;
   agent: boolean;
   writes: boolean;
@@ -106,7 +107,13 @@ async function makeNetworks(node: LabNode, agent: boolean): Promise<void> {
 }
 
 const POLICY_ENDS = { network: NETWORKS.cilium, clientLabel: 'id=bench-client', serverLabel: 'id=bench-server' };
-const PATH_NAMES = { base: 'bare veth pair', bridge: 'Docker, dual-stack bridge' };
+const PATH_NAMES = {
+  base: 'bare veth pair',
+  baseWithDns: "bare veth pair, Docker's DNS rules",
+  bridge: 'Docker, dual-stack bridge',
+  policy: 'cilium, L4 policy both ways',
+  policyWithoutDns: "the same, without Docker's DNS rules",
+};
 
 /** Adds to `paths` one by one, so that the caller can remove those that stand when a later one fails. */
 async function makePaths(node: LabNode, agent: boolean, paths: Path[]): Promise<void> {
@@ -115,13 +122,13 @@ async function makePaths(node: LabNode, agent: boolean, paths: Path[]): Promise<
   paths.push(await containerPath(node, PATH_NAMES.bridge, { network: NETWORKS.dual }));
   if (!agent) return;
   paths.push(await containerPath(node, 'cilium, no policy', { network: NETWORKS.cilium }));
-  const enforced = await containerPath(node, 'cilium, L4 policy both ways', POLICY_ENDS);
+  const enforced = await containerPath(node, PATH_NAMES.policy, POLICY_ENDS);
   paths.push(enforced);
   const file = join(node.machine.dir, 'bench-policy.json');
   writeFileSync(file, JSON.stringify(POLICY));
   await node.cilium(['policy', 'import', file]);
   await mustBeEnforced(enforced);
-  const pure = await containerPath(node, "the same, without Docker's DNS rules", POLICY_ENDS);
+  const pure = await containerPath(node, PATH_NAMES.policyWithoutDns, POLICY_ENDS);
   paths.push(await withoutDnsRules(pure));
 }
 
@@ -136,7 +143,13 @@ async function mustBeEnforced(path: Path): Promise<void> {
   await listening.stop();
 }
 
-async function trafficSection(node: LabNode, settings: Settings): Promise<string> {
+/** What one section has to say. */
+interface Section {
+  readonly text: string;
+  readonly goals: readonly Goal[];
+}
+
+async function trafficSection(node: LabNode, settings: Settings): Promise<Section> {
   const paths: Path[] = [];
   const { trafficRounds: rounds, trafficSeconds: seconds } = settings.sizes;
   // Events cost something only while somebody reads them.
@@ -144,14 +157,15 @@ async function trafficSection(node: LabNode, settings: Settings): Promise<string
   try {
     await makePaths(node, settings.agent, paths);
     const series = await measureTraffic(paths, { rounds, seconds, onProgress: progress });
-    return `n = ${rounds} rounds of ${seconds} s\n\n${trafficTables(paths, series, PATH_NAMES.base, PATH_NAMES.bridge)}`;
+    const text = `n = ${rounds} rounds of ${seconds} s\n\n${trafficTables(paths, series, PATH_NAMES)}`;
+    return { text, goals: settings.agent ? trafficGoals(series, PATH_NAMES) : [] };
   } finally {
     monitor?.kill();
     for (const path of paths) await path.remove();
   }
 }
 
-async function runSection(node: LabNode, settings: Settings): Promise<string> {
+async function runSection(node: LabNode, settings: Settings): Promise<Section> {
   const networks = [
     { name: 'none', title: 'no network' },
     { name: 'bridge', title: 'default bridge' },
@@ -162,10 +176,11 @@ async function runSection(node: LabNode, settings: Settings): Promise<string> {
   const rounds = settings.sizes.runRounds;
   const names = networks.map(({ name }) => name);
   const series = await measureRuns(node, names, { rounds, onProgress: progress });
-  return `n = ${rounds}\n\n${runTable(networks, series, NETWORKS.dual)}`;
+  const text = `n = ${rounds}\n\n${runTable(networks, series, NETWORKS.dual)}`;
+  return { text, goals: settings.agent ? runGoals(series, NETWORKS.cilium, NETWORKS.dual) : [] };
 }
 
-async function agentSection(node: LabNode, settings: Settings): Promise<string> {
+async function agentSection(node: LabNode, settings: Settings): Promise<Section> {
   const costs = await measureAgent(node, {
     starts: settings.sizes.agentStarts,
     idleSeconds: settings.sizes.idleSeconds,
@@ -174,7 +189,7 @@ async function agentSection(node: LabNode, settings: Settings): Promise<string> 
   });
   const { joins: containers } = settings.sizes;
   const joins = await measureJoins(node, { containers, network: NETWORKS.cilium, onProgress: progress });
-  return agentTable(costs, joins);
+  return { text: agentTable(costs, joins), goals: agentGoals(costs, joins) };
 }
 
 async function heading(node: LabNode): Promise<string> {
@@ -190,12 +205,14 @@ async function main(): Promise<void> {
     await lab.up();
     const node = lab.node(1);
     await makeNetworks(node, settings.agent);
-    const results = [await heading(node)];
-    if (settings.sections.includes('traffic')) results.push(await trafficSection(node, settings));
-    if (settings.sections.includes('run')) results.push(await runSection(node, settings));
-    if (settings.sections.includes('agent') && settings.agent) results.push(await agentSection(node, settings));
-    console.log(results.join('\n\n'));
-    if (settings.writes) await writeResults(DOCUMENT, results.join('\n\n'));
+    const sections: Section[] = [];
+    if (settings.sections.includes('traffic')) sections.push(await trafficSection(node, settings));
+    if (settings.sections.includes('run')) sections.push(await runSection(node, settings));
+    if (settings.sections.includes('agent') && settings.agent) sections.push(await agentSection(node, settings));
+    const goals = goalTable(sections.flatMap((section) => section.goals));
+    const results = [await heading(node), goals, ...sections.map(({ text }) => text)].join('\n\n');
+    console.log(results);
+    if (settings.writes) await writeResults(DOCUMENT, results);
   } finally {
     await lab.down();
   }

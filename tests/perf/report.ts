@@ -30,7 +30,11 @@ function withTail(values: readonly number[]): string {
   return `${spread(values, 1, 1)}, p99 ${quantile(values, 0.99).toFixed(1)}`;
 }
 
-export function trafficTables(paths: readonly Path[], series: Series, base: string, bridge: string): string {
+export function trafficTables(
+  paths: readonly Path[],
+  series: Series,
+  { base, bridge }: { base: string; bridge: string },
+): string {
   const tables = (['ipv4', 'ipv6'] as const).map((family) => {
     const of = (path: string, figure: Figure) => series.of(seriesName(path, family, figure));
     const rows = paths
