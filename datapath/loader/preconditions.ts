@@ -7,7 +7,7 @@ import { CiliumError } from '../../errors/cilium-error.ts';
 import { isErrno } from '../ffi/errno.ts';
 import { isBpfFs } from '../ffi/libc.ts';
 
-/** The oldest whose verifier is known to accept the programs: Debian 12's. */
+/** What the programs are written for: Debian 12's. */
 const MIN_KERNEL = [6, 1] as const;
 
 export interface Machine {

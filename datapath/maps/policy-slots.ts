@@ -55,6 +55,7 @@ export class PolicySlots {
   #wantedSpares = 0;
   #round: Promise<void> | undefined;
   #adopted = false;
+  #closing = false;
 
   constructor(outer: BpfMap, log: Logger, maxEntries: number = POLICY_MAX_ENTRIES) {
     this.#outer = outer;
@@ -167,13 +168,14 @@ export class PolicySlots {
     await this.#round;
   }
 
-  /** Closes our handles; the slots stay as they are. */
+  /** Closes our handles; the slots stay as they are, and what was still to be recycled is left to the next agent. */
   async close(): Promise<void> {
-    this.#wantedSpares = 0;
+    this.#closing = true;
     await this.#round?.catch(() => undefined);
     for (const slot of [...this.#spares, ...this.#used.values(), ...this.#released]) slot.trie.close();
     this.#spares.length = 0;
     this.#released.length = 0;
+    this.#unwritten.length = 0;
     this.#used.clear();
     this.#adopted = false;
   }
@@ -195,11 +197,15 @@ export class PolicySlots {
     this.#round ??= (async () => {
       // Everything of this turn of the event loop goes into one round.
       await Promise.resolve();
-      while (this.#released.length + this.#unwritten.length > 0 || this.#missingSpares() > 0) await this.#doRound();
+      while (!this.#closing && this.#isWorkLeft()) await this.#doRound();
     })().finally(() => {
       this.#round = undefined;
     });
     return this.#round;
+  }
+
+  #isWorkLeft(): boolean {
+    return this.#released.length + this.#unwritten.length > 0 || this.#missingSpares() > 0;
   }
 
   /** How many new slots are to be made. */
@@ -219,13 +225,13 @@ export class PolicySlots {
       await this.#writeOuter([...fresh, ...released, ...unwritten]);
       this.#unwritten.splice(0, unwritten.length);
       this.#spares.push(...fresh.splice(0));
-      for (let slot = released[0]; slot !== undefined; released.shift(), slot = released[0]) {
+      for (let slot = released[0]; slot !== undefined && !this.#closing; slot = released[0]) {
         await this.#recycle(slot);
+        released.shift();
       }
-    } catch (error) {
+    } finally {
       this.#released.push(...released);
       for (const slot of fresh) this.#discard(slot);
-      throw error;
     }
   }
 
