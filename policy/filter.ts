@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Rules taken apart into filters: one direction, one set of peers, a list of ports, one verdict. */
-import type { EndpointSelector } from '../identity/selector.ts';
+import { EndpointSelector } from '../identity/selector.ts';
 import {
   IP_PROTOCOL,
   L4_ANY,
@@ -16,10 +16,12 @@ import {
 import { redirectOf, type Redirect } from './l7/redirect.ts';
 import { peerSelectors, type PeerContext } from './peer-selectors.ts';
 import {
+  DIRECTIONS,
   directionOf,
   isDeny,
   SECTIONS,
   type AuthenticationMode,
+  type Direction,
   type Entry,
   type PortRule,
   type PortSpec,
@@ -59,13 +61,46 @@ const PROTOCOL_NUMBERS: Readonly<Record<Protocol, readonly number[]>> = {
   ANY: [IP_PROTOCOL.TCP, IP_PROTOCOL.UDP, IP_PROTOCOL.SCTP],
 };
 
-/** What a rule says, without the entries that match nothing. */
-export function filtersOf(rule: Rule, context: PeerContext): FilterSpec[] {
+/** What every peer of a subject has to match besides being selected, by direction. */
+export interface Requirements {
+  readonly key: string;
+  readonly ingress: EndpointSelector;
+  readonly egress: EndpointSelector;
+}
+
+export const NO_REQUIREMENTS: Requirements = {
+  key: '',
+  ingress: EndpointSelector.WILDCARD,
+  egress: EndpointSelector.WILDCARD,
+};
+
+/** The requirements of all rules that select a subject. */
+export function requirementsOf(rules: Iterable<Rule>): Requirements {
+  const required: Record<Direction, Map<string, EndpointSelector>> = { ingress: new Map(), egress: new Map() };
+  for (const rule of rules) {
+    for (const direction of DIRECTIONS) {
+      const selectors = rule.entries[direction].flatMap(({ requires = [] }) => requires);
+      for (const selector of selectors) required[direction].set(selector.toString(), selector);
+    }
+  }
+  if (required.ingress.size === 0 && required.egress.size === 0) return NO_REQUIREMENTS;
+  const all = (direction: Direction): EndpointSelector =>
+    new EndpointSelector([...required[direction].values()].flatMap(({ requirements }) => requirements));
+  const [ingress, egress] = [all('ingress'), all('egress')];
+  return { key: `ingress ${ingress.toString()} egress ${egress.toString()}`, ingress, egress };
+}
+
+/** What a rule says to a subject with these requirements, without the entries that match nothing. */
+export function filtersOf(rule: Rule, context: PeerContext, requirements = NO_REQUIREMENTS): FilterSpec[] {
   const filters: FilterSpec[] = [];
   for (const section of SECTIONS) {
     const egress = directionOf(section) === 'egress';
     for (const [index, entry] of rule.entries[section].entries()) {
-      const peers = peersOf(entry, context);
+      const peers = peersOf(
+        entry,
+        context,
+        isDeny(section) ? EndpointSelector.WILDCARD : requirements[directionOf(section)],
+      );
       if (peers?.length === 0) continue;
       for (const { l4, namedPorts, portRule } of portsOf(entry)) {
         if (l4.length === 0 && namedPorts.length === 0) continue;
@@ -91,9 +126,15 @@ export function filtersOf(rule: Rule, context: PeerContext): FilterSpec[] {
   return filters;
 }
 
-/** Undefined: any peer; empty: none. One wildcard among the selectors makes all the others idle. */
-function peersOf(entry: Entry, context: PeerContext): EndpointSelector[] | undefined {
-  const selectors = entry.peers?.flatMap((peer) => peerSelectors(peer, context));
+/**
+ * Undefined: any peer; empty: none. One wildcard among the selectors makes all the others idle. What is required narrows
+ * the selectors of endpoints only.
+ */
+function peersOf(entry: Entry, context: PeerContext, required: EndpointSelector): EndpointSelector[] | undefined {
+  const selectors = entry.peers?.flatMap((peer) => {
+    const own = peerSelectors(peer, context);
+    return peer.kind === 'endpoints' && !required.isWildcard ? own.map((selector) => selector.and(required)) : own;
+  });
   return selectors?.some((selector) => selector.isWildcard) === true ? undefined : selectors;
 }
 

@@ -95,7 +95,7 @@ function apply(repository: PolicyRepository, history: History, step: Event): voi
     case 'replace': {
       const rule = withLabel(step.rule, step.slot);
       const replaced = step.kind === 'replace' || history.rules.has(step.slot);
-      repository.import(parseRules([rule], { language: WHOLE_LANGUAGE }), { replace: replaced });
+      repository.import(parseRules([rule], { language: { ...WHOLE_LANGUAGE, requires: true } }), { replace: replaced });
       history.rules.set(step.slot, rule);
       return;
     }

@@ -43,7 +43,7 @@ test('every packet is judged as the simulator judges it', () => {
           peers,
           endpoints: Object.fromEntries(named.map(([name, labels]) => [name, { labels, namedPorts }])),
         },
-        { allowLocalhost },
+        { allowLocalhost, dialect: '1.1' },
       );
       engine.repository.import(engine.parse(ruleSet));
 

@@ -21,20 +21,20 @@ import {
 import { CidrIdentities, type CidrIdentitySource } from './cidr-identities.ts';
 import { findConflicts, mayConflict } from './conflicts.ts';
 import type { Explanation } from './explanation.ts';
-import { filtersOf, type FilterSpec, type NamedPort } from './filter.ts';
-import type { Redirect } from './l7/redirect.ts';
+import { FilterSets, type ProxyPort } from './filter-sets.ts';
+import { NO_REQUIREMENTS, type NamedPort } from './filter.ts';
 import type { PolicyPacket } from './lookup.ts';
 import { l4Key, type PolicyEntry } from './map-entry.ts';
 import type { MapChanges } from './map-state.ts';
 import { fqdnLabel, peersOf, prefixesOf, usesGroups, type CidrGroup, type PeerContext } from './peer-selectors.ts';
 import { isDeny, speaksOf, type Direction, type FqdnPeer, type Rule } from './rule.ts';
-import { SelectorCache, type CachedSelector, type SelectorChange } from './selector-cache.ts';
+import { SelectorCache, type SelectorChange } from './selector-cache.ts';
 import {
   Subject,
   type EnforcementMode,
-  type Filter,
+  type SubjectFilter,
   type NumberedPort,
-  type StoredRule,
+  type SubjectRule,
   type SubjectSettings,
 } from './subject.ts';
 import { ValueTable } from './values.ts';
@@ -50,7 +50,7 @@ export interface PolicyRepositoryOptions {
   /** Whether policy acts on the host too. */
   readonly hostFirewall?: boolean;
   /** Port of the proxy that a redirect goes to; without it rules that need a proxy are refused. */
-  readonly proxyPort?: (redirect: Redirect, direction: Direction) => number;
+  readonly proxyPort?: ProxyPort;
 }
 
 export interface ImportOptions {
@@ -78,17 +78,17 @@ const NO_NAMED_PORTS: NamedPorts = new Map();
 export class PolicyRepository {
   readonly #context: PeerContext;
   readonly #groups = new Map<string, CidrGroup>();
-  readonly #proxyPort: PolicyRepositoryOptions['proxyPort'];
   readonly #allowLocalhost: boolean;
   readonly #hostFirewall: boolean;
   readonly #cidrIdentities: CidrIdentities;
   readonly #values = new ValueTable();
 
-  readonly #rules = new Map<number, StoredRule>();
+  readonly #rules = new Map<number, SubjectRule>();
   /** Peers: all identities known. */
-  readonly #peers = new SelectorCache<Filter>();
+  readonly #peers = new SelectorCache<SubjectFilter>();
   /** Subjects only, for the rules' own selectors. */
-  readonly #subjectCache = new SelectorCache<StoredRule>();
+  readonly #subjectCache = new SelectorCache<SubjectRule>();
+  readonly #filterSets: FilterSets<Subject>;
   readonly #subjects = new Map<NumericIdentity, Subject>();
   readonly #namedPorts = new Map<NumericIdentity, NamedPorts>();
 
@@ -100,13 +100,13 @@ export class PolicyRepository {
     this.#enforcement = options.enforcement;
     this.#allowLocalhost = options.allowLocalhost === 'always';
     this.#hostFirewall = options.hostFirewall ?? false;
-    this.#proxyPort = options.proxyPort;
     this.#context = {
       families: options.families ?? DUAL_STACK,
       clusterName: options.clusterName ?? 'default',
       groups: this.#groups,
     };
     this.#cidrIdentities = new CidrIdentities(options.cidrIdentities, this.#context.families);
+    this.#filterSets = new FilterSets(this.#peers, this.#context, options.proxyPort);
     for (const [id, labels] of reservedIdentities()) this.addIdentity(id, labels);
   }
 
@@ -131,7 +131,7 @@ export class PolicyRepository {
    */
   import(rules: readonly Rule[], options: ImportOptions = {}): number {
     const old = [...this.#rules.values()].filter((stored) => isReplaced(stored.rule, rules, options));
-    const added: StoredRule[] = [];
+    const added: SubjectRule[] = [];
     try {
       for (const rule of rules) added.push(this.#install(++this.#lastRuleId, rule));
       this.#refuseConflicts(added, old);
@@ -197,10 +197,9 @@ export class PolicyRepository {
   removeSubject(id: NumericIdentity): void {
     const subject = this.#subjects.get(id);
     if (subject === undefined) return;
-    for (const stored of subject.rules) stored.subjects.delete(subject);
     this.#subjectCache.remove(id);
     this.#subjects.delete(id);
-    subject.map.dispose();
+    subject.dispose();
   }
 
   /** The whole policy map of a subject. Does not count as taking updates. */
@@ -270,7 +269,7 @@ export class PolicyRepository {
   /** Rules that contradict one another for this subject. The strongest redirect counts until that is mended. */
   conflicts(id: NumericIdentity): string[] {
     return findConflicts(
-      Array.from(this.#subject(id).rules, ({ rule }) => rule),
+      Array.from(this.#subject(id).rules, (stored) => stored.rule),
       this.#context,
     );
   }
@@ -285,22 +284,23 @@ export class PolicyRepository {
   }
 
   /** When it throws, nothing has changed. */
-  #install(id: number, rule: Rule): StoredRule {
-    // Nothing here authenticates peers, so an entry that asks for it never allows.
-    const specs = filtersOf(rule, this.#context).filter(({ authentication: mode = 'disabled' }) => mode === 'disabled');
-    const ports = specs.map(({ redirect, egress }) => this.#proxyPortOf(redirect, egress ? 'egress' : 'ingress'));
-    const prefixes = prefixesOf(rule, this.#groups);
-    for (const [identity, labels] of this.#cidrIdentities.acquire(prefixes)) this.addIdentity(identity, labels);
-    const filters: Filter[] = [];
-    const stored: StoredRule = {
+  #install(id: number, rule: Rule): SubjectRule {
+    const stored: SubjectRule = {
       id,
       rule,
       speaksOf: { ingress: speaksOf(rule, 'ingress'), egress: speaksOf(rule, 'egress') },
-      filters,
-      prefixes,
+      sets: new Map(),
+      prefixes: prefixesOf(rule, this.#groups),
       subjects: new Set(),
     };
-    for (const [index, spec] of specs.entries()) filters.push(this.#newFilter(stored, spec, ports[index]!));
+    this.#filterSets.of(stored, NO_REQUIREMENTS);
+    try {
+      for (const [identity, labels] of this.#cidrIdentities.acquire(stored.prefixes))
+        this.addIdentity(identity, labels);
+    } catch (error) {
+      this.#filterSets.forgetAll(stored);
+      throw error;
+    }
     this.#rules.set(id, stored);
     for (const identity of this.#subjectCache.use(rule.subject.selector, stored).identities) {
       const subject = this.#subject(identity);
@@ -309,39 +309,20 @@ export class PolicyRepository {
     return stored;
   }
 
-  #newFilter(stored: StoredRule, spec: FilterSpec, proxyPort: number): Filter {
-    const selectors = spec.peers === undefined ? undefined : new Set<CachedSelector<Filter>>();
-    const peers: CachedSelector<Filter>[] | undefined = spec.peers === undefined ? undefined : [];
-    const filter: Filter = { stored, spec, peers, precedence: spec.precedence, proxyPort, ruleId: stored.id };
-    for (const selector of spec.peers ?? []) selectors?.add(this.#peers.use(selector, filter));
-    peers?.push(...(selectors ?? []));
-    return filter;
-  }
-
   /** The rule keeps its place among the others, for `#install` under the same number. */
-  #uninstall(stored: StoredRule): void {
+  #uninstall(stored: SubjectRule): void {
     for (const subject of stored.subjects) subject.removeRule(stored);
-    for (const filter of stored.filters) {
-      for (const { selector } of filter.peers ?? []) this.#peers.release(selector, filter);
-    }
+    this.#filterSets.forgetAll(stored);
     this.#subjectCache.release(stored.rule.subject.selector, stored);
     for (const identity of this.#cidrIdentities.release(stored.prefixes)) this.removeIdentity(identity);
   }
 
-  #remove(stored: StoredRule): void {
+  #remove(stored: SubjectRule): void {
     this.#uninstall(stored);
     this.#rules.delete(stored.id);
   }
 
-  #proxyPortOf(redirect: Redirect | undefined, direction: Direction): number {
-    if (redirect === undefined) return 0;
-    if (this.#proxyPort !== undefined) return this.#proxyPort(redirect, direction);
-    throw new CiliumError('Unsupported', `a rule needs a proxy (${redirect.parser}), and there is none`, {
-      ...redirect,
-    });
-  }
-
-  #refuseConflicts(added: readonly StoredRule[], leaving: readonly StoredRule[]): void {
+  #refuseConflicts(added: readonly SubjectRule[], leaving: readonly SubjectRule[]): void {
     const subjects = new Set(added.filter(({ rule }) => mayConflict(rule)).flatMap((stored) => [...stored.subjects]));
     for (const { rules } of subjects) {
       const staying = [...rules].filter((stored) => !leaving.includes(stored)).map(({ rule }) => rule);
@@ -353,7 +334,7 @@ export class PolicyRepository {
   #relabel(subject: Subject, labels: LabelSet): void {
     const changes = this.#subjectCache.add(subject.id, labels);
     for (const { selector, selected } of changes) {
-      if (!selected) for (const stored of selector.users) if (subject.rules.has(stored)) subject.removeRule(stored);
+      if (!selected) for (const stored of selector.users) if (subject.has(stored)) subject.removeRule(stored);
     }
     subject.relabel(labels);
     for (const { selector, selected } of changes) {
@@ -361,10 +342,10 @@ export class PolicyRepository {
     }
   }
 
-  #applyPeerChanges(changes: readonly SelectorChange<Filter>[]): void {
+  #applyPeerChanges(changes: readonly SelectorChange<SubjectFilter>[]): void {
     for (const { selector, identity, selected } of changes) {
       for (const filter of selector.users) {
-        for (const subject of filter.stored.subjects) subject.applySelection(filter, identity, selected);
+        for (const subject of filter.set.subjects) subject.applySelection(filter, identity, selected);
       }
     }
   }
@@ -380,6 +361,7 @@ export class PolicyRepository {
       enforcement: this.#enforcement,
       allowLocalhost: this.#allowLocalhost,
       hostFirewall: this.#hostFirewall,
+      filterSets: this.#filterSets,
       resolvePort: (subject, egress, port) => this.#resolvePort(egress ? undefined : subject.id, port),
     };
   }

@@ -6,32 +6,14 @@ import { LABEL_SOURCE } from '../identity/label.ts';
 import { RESERVED_IDENTITIES, type NumericIdentity } from '../identity/numeric-identity.ts';
 import { L4_ANY, l4Covers, l4Key, PRECEDENCE_ALLOW, type L4Key } from './map-entry.ts';
 import { MapState } from './map-state.ts';
-import type { Prefix } from '../net/ip.ts';
-import type { CachedSelector } from './selector-cache.ts';
 import { DIRECTIONS, type Direction, type Rule } from './rule.ts';
-import type { FilterSpec, NamedPort } from './filter.ts';
+import { NO_REQUIREMENTS, requirementsOf, type NamedPort } from './filter.ts';
+import type { Filter, FilterSet, FilterSets, StoredRule } from './filter-sets.ts';
 import type { Contributor, ValueTable } from './values.ts';
 
-/** A rule in the repository. */
-export interface StoredRule {
-  readonly id: number;
-  readonly rule: Rule;
-  /** The directions in which it has entries. */
-  readonly speaksOf: Readonly<Record<Direction, boolean>>;
-  readonly filters: readonly Filter[];
-  /** Each holds one use of the prefix's identity. */
-  readonly prefixes: readonly Prefix[];
-  /** The subjects that it acts on. */
-  readonly subjects: Set<Subject>;
-}
-
-/** A filter with its selectors in the cache. */
-export interface Filter extends Contributor {
-  readonly stored: StoredRule;
-  readonly spec: FilterSpec;
-  /** Undefined: any peer. */
-  readonly peers: readonly CachedSelector<Filter>[] | undefined;
-}
+/** A rule in the repository, and a filter of one. */
+export type SubjectRule = StoredRule<Subject>;
+export type SubjectFilter = Filter<Subject>;
 
 export type EnforcementMode = 'default' | 'always' | 'never';
 
@@ -44,6 +26,7 @@ export interface SubjectSettings {
   readonly hostFirewall: boolean;
   /** Port numbers of a name for filters of this direction. */
   readonly resolvePort: (subject: Subject, egress: boolean, port: NamedPort) => readonly NumberedPort[];
+  readonly filterSets: FilterSets<Subject>;
 }
 
 export interface NumberedPort {
@@ -62,7 +45,8 @@ interface RuleCount {
 export class Subject {
   readonly id: NumericIdentity;
   readonly map: MapState;
-  readonly rules = new Set<StoredRule>();
+  readonly #sets = new Map<SubjectRule, FilterSet<Subject>>();
+  #requirements = NO_REQUIREMENTS;
   readonly #counts: Record<Direction, RuleCount> = {
     ingress: { all: 0, closing: 0, open: false },
     egress: { all: 0, closing: 0, open: false },
@@ -100,24 +84,41 @@ export class Subject {
     return this.#isInit || this.#settings.enforcement === 'always' || this.#counts[direction].all > 0;
   }
 
-  addRule(stored: StoredRule): void {
-    this.rules.add(stored);
+  get rules(): IterableIterator<SubjectRule> {
+    return this.#sets.keys();
+  }
+
+  has(stored: SubjectRule): boolean {
+    return this.#sets.has(stored);
+  }
+
+  addRule(stored: SubjectRule): void {
     stored.subjects.add(this);
     this.#count(stored, 1);
-    if (this.#filtersApply) for (const filter of stored.filters) this.#applyFilter(filter, true);
+    this.#attach(stored);
+    this.#settleRequirements(stored);
     this.#settleDefaults();
   }
 
-  removeRule(stored: StoredRule): void {
-    this.rules.delete(stored);
+  removeRule(stored: SubjectRule): void {
     stored.subjects.delete(this);
     this.#count(stored, -1);
-    if (this.#filtersApply) for (const filter of stored.filters) this.#applyFilter(filter, false);
+    this.#detach(stored);
+    this.#settleRequirements(stored);
     this.#settleDefaults();
+  }
+
+  /** The subject is of no use afterwards. */
+  dispose(): void {
+    for (const [stored, set] of this.#sets) {
+      stored.subjects.delete(this);
+      this.#settings.filterSets.leave(stored, set, this);
+    }
+    this.map.dispose();
   }
 
   /** An identity begins or ceases to be selected by one selector of a filter. */
-  applySelection(filter: Filter, identity: NumericIdentity, selected: boolean): void {
+  applySelection(filter: SubjectFilter, identity: NumericIdentity, selected: boolean): void {
     if (this.#filtersApply) this.#applyPeer(filter, identity, this.#portsOf(filter), selected);
   }
 
@@ -129,15 +130,38 @@ export class Subject {
   /** Takes the filters that name ports out and, when the names have changed, in again. */
   applyNamedPorts(present: boolean): void {
     if (!this.#filtersApply) return;
-    for (const { filters } of this.rules) {
+    for (const { filters } of this.#sets.values()) {
       for (const filter of filters) if (filter.spec.namedPorts.length > 0) this.#applyFilter(filter, present);
     }
+  }
+
+  #attach(stored: SubjectRule): void {
+    const set = this.#settings.filterSets.of(stored, this.#requirements);
+    set.subjects.add(this);
+    this.#sets.set(stored, set);
+    if (this.#filtersApply) for (const filter of set.filters) this.#applyFilter(filter, true);
+  }
+
+  #detach(stored: SubjectRule): void {
+    const set = this.#sets.get(stored)!;
+    this.#sets.delete(stored);
+    if (this.#filtersApply) for (const filter of set.filters) this.#applyFilter(filter, false);
+    this.#settings.filterSets.leave(stored, set, this);
+  }
+
+  /** A rule that requires something of peers narrows all rules of the subject. */
+  #settleRequirements({ rule }: SubjectRule): void {
+    if (!DIRECTIONS.some((direction) => rule.entries[direction].some(({ requires }) => requires !== undefined))) return;
+    const rules = [...this.#sets.keys()];
+    for (const stored of rules) this.#detach(stored);
+    this.#requirements = requirementsOf(rules.map((stored) => stored.rule));
+    for (const stored of rules) this.#attach(stored);
   }
 
   #settleFilters(): void {
     if (this.#filtersApply !== this.#enforceable()) {
       this.#filtersApply = !this.#filtersApply;
-      for (const { filters } of this.rules) {
+      for (const { filters } of this.#sets.values()) {
         for (const filter of filters) this.#applyFilter(filter, this.#filtersApply);
       }
     }
@@ -145,9 +169,13 @@ export class Subject {
   }
 
   /** All filters that hit a packet, and whether a setting of the node lets it through whatever they say. */
-  hits(identity: NumericIdentity, egress: boolean, packet: L4Key): { filters: Filter[]; allowedBySetting: boolean } {
-    const filters = [...(this.#filtersApply ? this.rules : [])]
-      .flatMap((stored) => stored.filters)
+  hits(
+    identity: NumericIdentity,
+    egress: boolean,
+    packet: L4Key,
+  ): { filters: SubjectFilter[]; allowedBySetting: boolean } {
+    const filters = [...(this.#filtersApply ? this.#sets.values() : [])]
+      .flatMap((set) => set.filters)
       .filter(
         (filter) =>
           filter.spec.egress === egress &&
@@ -162,7 +190,7 @@ export class Subject {
     return this.#settings.enforcement !== 'never' && (!this.#isHost || this.#settings.hostFirewall);
   }
 
-  #count({ rule, speaksOf }: StoredRule, step: 1 | -1): void {
+  #count({ rule, speaksOf }: SubjectRule, step: 1 | -1): void {
     for (const direction of DIRECTIONS) {
       if (!speaksOf[direction]) continue;
       const count = this.#counts[direction];
@@ -187,7 +215,7 @@ export class Subject {
     this.#change(localhost, false, RESERVED_IDENTITIES.host, L4_ANY, this.#allowLocalhost);
   }
 
-  #applyFilter(filter: Filter, present: boolean): void {
+  #applyFilter(filter: SubjectFilter, present: boolean): void {
     const ports = this.#portsOf(filter);
     if (filter.peers === undefined) this.#applyPeer(filter, RESERVED_IDENTITIES.unknown, ports, present);
     for (const { identities } of filter.peers ?? []) {
@@ -195,11 +223,11 @@ export class Subject {
     }
   }
 
-  #applyPeer(filter: Filter, identity: NumericIdentity, ports: readonly L4Key[], present: boolean): void {
+  #applyPeer(filter: SubjectFilter, identity: NumericIdentity, ports: readonly L4Key[], present: boolean): void {
     for (const l4 of ports) this.#change(present, filter.spec.egress, identity, l4, filter);
   }
 
-  #portsOf({ spec }: Filter): readonly L4Key[] {
+  #portsOf({ spec }: SubjectFilter): readonly L4Key[] {
     if (spec.namedPorts.length === 0) return spec.l4;
     const resolved = spec.namedPorts.flatMap((named) => this.#settings.resolvePort(this, spec.egress, named));
     return [...spec.l4, ...resolved.map(({ protocol, port }) => l4Key(protocol, port))];

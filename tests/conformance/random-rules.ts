@@ -115,7 +115,7 @@ const icmps = fc
   )
   .map((fields) => ({ icmps: [{ fields }] }));
 
-function entries(word: 'from' | 'to'): fc.Arbitrary<EntryText> {
+function entries(word: 'from' | 'to', deny: boolean): fc.Arbitrary<EntryText> {
   const peers = fc.oneof(
     { weight: 2, arbitrary: fc.constant({}) },
     { weight: 4, arbitrary: fc.array(selectors, { maxLength: 2 }).map((list) => ({ [`${word}Endpoints`]: list })) },
@@ -137,16 +137,21 @@ function entries(word: 'from' | 'to'): fc.Arbitrary<EntryText> {
     { weight: 4, arbitrary: toPorts },
     { weight: 1, arbitrary: icmps },
   );
-  return fc.tuple(peers, what).map(([a, b]) => ({ ...a, ...b }));
+  const requires = fc.oneof({ weight: 9, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: selectors });
+  return fc.tuple(peers, what, requires).map(([a, b, required]) => ({
+    ...a,
+    ...b,
+    ...(required === undefined || deny ? {} : { [`${word}Requires`]: [required] }),
+  }));
 }
 
 export const rules: fc.Arbitrary<RuleText> = fc
   .tuple(
     selectors,
-    fc.array(entries('from'), { maxLength: 2 }),
-    fc.array(entries('from'), { maxLength: 1 }),
-    fc.array(entries('to'), { maxLength: 2 }),
-    fc.array(entries('to'), { maxLength: 1 }),
+    fc.array(entries('from', false), { maxLength: 2 }),
+    fc.array(entries('from', true), { maxLength: 1 }),
+    fc.array(entries('to', false), { maxLength: 2 }),
+    fc.array(entries('to', true), { maxLength: 1 }),
     fc.option(fc.record({ ingress: fc.boolean(), egress: fc.boolean() }, { noNullPrototype: true, requiredKeys: [] }), {
       nil: undefined,
       freq: 3,

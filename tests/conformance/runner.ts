@@ -18,17 +18,6 @@ export interface Difference {
   readonly found: unknown;
 }
 
-/** Features that are not built, with the reason; README.md says the same. */
-export const UNSUPPORTED: Readonly<Record<string, string>> = {
-  'legacy-1.1': 'behaviour of 2018 that later versions removed',
-};
-
-/** Why a case is not run; undefined: it is. */
-export function skipReason({ features = [] }: Case): string | undefined {
-  const feature = features.find((name) => Object.hasOwn(UNSUPPORTED, name));
-  return feature === undefined ? undefined : `${feature}: ${UNSUPPORTED[feature]!}`;
-}
-
 export function runCase(test: Case): Difference[] {
   switch (test.kind) {
     case 'evaluate':

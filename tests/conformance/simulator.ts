@@ -24,6 +24,8 @@ export interface PortText {
 export interface EntryText {
   readonly fromEndpoints?: readonly SelectorText[];
   readonly toEndpoints?: readonly SelectorText[];
+  readonly fromRequires?: readonly SelectorText[];
+  readonly toRequires?: readonly SelectorText[];
   readonly fromEntities?: readonly string[];
   readonly toEntities?: readonly string[];
   readonly fromCIDR?: readonly string[];
@@ -74,9 +76,13 @@ export function simulate(
   const always = enforcement === 'always' || subjectLabels.includes('reserved:init');
   if (speaking.length === 0 && !always) return 'allowed';
 
-  const hits = (entry: EntryText): boolean => peerMatches(entry, peer) && portMatches(entry, packet, namedPorts);
-  if (speaking.some((rule) => denies(rule, direction).some(hits))) return 'denied';
-  if (speaking.some((rule) => allows(rule, direction).some(hits))) return 'allowed';
+  const required = speaking.flatMap((rule) =>
+    allows(rule, direction).flatMap((entry) => entry.fromRequires ?? entry.toRequires ?? []),
+  );
+  const hits = (entry: EntryText, narrowing: readonly SelectorText[]): boolean =>
+    peerMatches(entry, peer, narrowing) && portMatches(entry, packet, namedPorts);
+  if (speaking.some((rule) => denies(rule, direction).some((entry) => hits(entry, [])))) return 'denied';
+  if (speaking.some((rule) => allows(rule, direction).some((entry) => hits(entry, required)))) return 'allowed';
   if (allowLocalhost && direction === 'ingress' && 'labels' in peer && peer.labels.includes('reserved:host'))
     return 'allowed';
   const closing = always || speaking.some((rule) => rule.enableDefaultDeny?.[direction] ?? true);
@@ -91,7 +97,8 @@ function denies(rule: RuleText, direction: 'ingress' | 'egress'): readonly Entry
   return (direction === 'ingress' ? rule.ingressDeny : rule.egressDeny) ?? [];
 }
 
-function peerMatches(entry: EntryText, peer: SimulatedPeer): boolean {
+/** What is required of peers narrows the selectors of endpoints, nothing else. */
+function peerMatches(entry: EntryText, peer: SimulatedPeer, required: readonly SelectorText[]): boolean {
   const endpoints = entry.fromEndpoints ?? entry.toEndpoints;
   const entities = entry.fromEntities ?? entry.toEntities;
   const cidrs = entry.fromCIDR ?? entry.toCIDR;
@@ -104,7 +111,7 @@ function peerMatches(entry: EntryText, peer: SimulatedPeer): boolean {
   const inside = (prefix: string): boolean =>
     'address' in peer && Prefix.parse(prefix).contains(IpAddress.parse(peer.address));
   return (
-    (endpoints ?? []).some((selector) => selectorMatches(selector, labels)) ||
+    (endpoints ?? []).some((selector) => [selector, ...required].every((one) => selectorMatches(one, labels))) ||
     (entities ?? []).some((entity) => entityMatches(entity, labels)) ||
     (cidrs ?? []).some(inside) ||
     (cidrSets ?? []).some(({ cidr, except = [] }) => inside(cidr) && !except.some(inside))
