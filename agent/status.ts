@@ -4,6 +4,7 @@
 import type { BpfMap, StatusResponse } from '../api/models.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { endpointText, ipcacheText } from '../datapath/maps/entry-text.ts';
+import { connectionKeyText, connectionText, snatKeyText, snatText } from '../datapath/maps/flow-text.ts';
 import { describeError } from '../errors/cilium-error.ts';
 import { GLOBAL_IDENTITY_MAX, GLOBAL_IDENTITY_MIN } from '../identity/numeric-identity.ts';
 import type { Ipam } from '../ipam/ipam.ts';
@@ -16,6 +17,7 @@ import type { DockerEngine } from './docker.ts';
 import type { AgentOptions } from './options.ts';
 
 const PAGE_BYTES = 4096;
+const TCP = 6;
 
 export interface StatusReportDeps {
   readonly options: AgentOptions;
@@ -120,16 +122,30 @@ export class StatusReport {
   }
 
   #entries(name: string): { key: string; value: string }[] | undefined {
-    const { endpoints, ipcache } = this.#deps.datapath;
+    const { endpoints, ipcache, conntrack } = this.#deps.datapath;
     const entry = (key: string, value: string) => ({ key, value });
     switch (name) {
       case 'cilium_lxc':
         return endpoints.entries().map(({ address, info }) => entry(address.toString(), endpointText(info)));
       case 'cilium_ipcache':
         return ipcache.entries().map(({ prefix, info }) => entry(prefix.toString(), ipcacheText(info)));
+      case 'cilium_snat4':
+      case 'cilium_snat6':
+        return conntrack
+          .snatEntries()
+          .filter(({ source }) => name.endsWith(String(source.family)))
+          .map((snat) => entry(snatKeyText(snat), snatText(snat)));
       default:
-        return undefined;
+        break;
     }
+    const [, family, kind] = /^cilium_ct([46])_(tcp|any)$/.exec(name) ?? [];
+    if (family === undefined) return undefined;
+    return conntrack
+      .entries()
+      .filter(
+        ({ initiator, protocol }) => initiator.family === Number(family) && (protocol === TCP) === (kind === 'tcp'),
+      )
+      .map((connection) => entry(connectionKeyText(connection), connectionText(connection)));
   }
 }
 
