@@ -14,6 +14,7 @@ import { Prefix } from '../net/ip.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
 import type { Collector } from './collector.ts';
 import type { DockerEngine } from './docker.ts';
+import { monotonicSeconds } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
 
 const PAGE_BYTES = 4096;
@@ -134,7 +135,7 @@ export class StatusReport {
         return conntrack
           .snatEntries()
           .filter(({ source }) => name.endsWith(String(source.family)))
-          .map((snat) => entry(snatKeyText(snat), snatText(snat)));
+          .map((snat) => entry(snatKeyText(snat), snatText(snat, monotonicSeconds())));
       default:
         break;
     }
