@@ -148,6 +148,9 @@ test('privileged: 20 kills of the agent lose no packet and let nothing forbidden
   }
 });
 
+/** Other constants for the programs: an agent started with it, and the next one without, have to replace them. */
+const OTHER_PROGRAMS = ['--monitor-aggregation', 'maximum'];
+
 /** Every second kill hits the agent at work: an import, or the start of a container; a little later each time. */
 async function killOnce(node: LabNode, kill: number): Promise<void> {
   let work: Promise<unknown> | undefined;
@@ -160,7 +163,7 @@ async function killOnce(node: LabNode, kill: number): Promise<void> {
   if (work !== undefined) await delay(kill % 4 === 3 ? 60 + 10 * kill : 5 * kill);
   await node.killAgent();
   await delay(100);
-  await node.startAgent();
+  await node.startAgent(kill % 4 === 0 ? OTHER_PROGRAMS : []);
   const container = await outcome;
   if (kill % 4 === 3 && typeof container === 'string') await node.docker(['rm', '-f', container]);
   await eventually(async () => {
