@@ -23,10 +23,10 @@ static __always_inline int to_local(struct __sk_buff *skb, struct notice *n, str
 	n->dst_identity = dst->identity;
 	n->dst_id = dst->id;
 	ret = judge(skb, n, p, ct, src, dst->identity, true, v6);
-	if (ret < 0)
+	if (unlikely(ret < 0))
 		return give_up(n, ret);
 	ret = judge(skb, n, p, ct, dst, src->identity, false, v6);
-	if (ret < 0)
+	if (unlikely(ret < 0))
 		return give_up(n, ret);
 	ret = forwardable(skb, p, min_of(src->mtu, dst->mtu), true, v6);
 	if (unlikely(ret == TC_ACT_REDIRECT))
@@ -164,29 +164,27 @@ static __always_inline int from_container(struct __sk_buff *skb, struct notice *
 	int ret;
 
 	ret = parse(skb, &p, v6);
-	if (ret == DROP_CT_UNKNOWN_PROTO && !v6 && p.protocol == IPPROTO_IGMP)
-		return TC_ACT_SHOT;
-	if (ret < 0)
-		return give_up(n, ret);
+	if (unlikely(ret < 0))
+		return !v6 && p.protocol == IPPROTO_IGMP ? TC_ACT_SHOT : give_up(n, ret);
 	if (v6 && unlikely(is_link_housekeeping(&p)))
 		return nd_from_container(skb, &p, n);
 	src = endpoint_find(&p.saddr, v6);
-	if (!src || src->ifindex != skb->ifindex)
+	if (unlikely(!src || src->ifindex != skb->ifindex))
 		return give_up(n, DROP_INVALID_SIP);
 	n->src_identity = src->identity;
 	n->source = src->id;
 	eth = header_at(skb, 0, sizeof(*eth));
-	if (!eth || !mac_equal(eth->h_source, src->mac))
+	if (unlikely(!eth || !mac_equal(eth->h_source, src->mac)))
 		return give_up(n, DROP_INVALID_SMAC);
 	trace_arrival(skb, n, TRACE_FROM_LXC);
-	if (is_unroutable(&p.daddr, v6))
+	if (unlikely(is_unroutable(&p.daddr, v6)))
 		return give_up(n, DROP_UNROUTABLE);
 
 	ret = flow_find(skb, &p, &ct, now, true, v6);
 	if (unlikely(ret < 0))
 		return give_up(n, ret);
 	dst = endpoint_find(&p.daddr, v6);
-	if (is_container(dst))
+	if (likely(is_container(dst)))
 		return to_local(skb, n, &p, &ct, now, src, dst, v6);
 	n->dst_identity = dst ? IDENTITY_HOST : identity_of(&p.daddr, v6);
 	if (n->dst_identity == IDENTITY_HOST)

@@ -104,11 +104,11 @@ static __always_inline int ct_find(struct ct *ct, const struct packet *p, __u32 
 	if (unlikely(p->flags & PACKET_ICMP_OTHER))
 		return 0;
 	entry = ct_lookup(ct, p->protocol == IPPROTO_TCP, v6);
-	if (entry && entry->expires > now) {
+	if (likely(entry && entry->expires > now)) {
 		bool reply = ct->from_lower != !!(entry->flags & CT_F_LOWER_STARTED);
 
-		if ((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN ||
-		    !(reply || (entry->flags & CT_CLOSED) == CT_CLOSED)) {
+		if (likely((p->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN ||
+			   !(reply || (entry->flags & CT_CLOSED) == CT_CLOSED))) {
 			ct->entry = entry;
 			ct->reply = reply;
 			return 0;
@@ -172,9 +172,9 @@ static __always_inline bool ct_update(struct ct *ct, const struct packet *p, __u
 	if (unlikely(added))
 		__sync_fetch_and_or((__u32 *)&entry->flags, added);
 	expires = now + ct_lifetime(entry->flags, p->protocol == IPPROTO_TCP);
-	if (entry->expires != expires)
+	if (unlikely(entry->expires != expires))
 		entry->expires = expires;
-	if (report)
+	if (unlikely(report))
 		*reported = now;
 	return report;
 }

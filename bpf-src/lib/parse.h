@@ -58,16 +58,16 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p, __
 {
 	__u8 *tcp = header_at(skb, p->l4_off, sizeof(struct tcphdr));
 
-	if (!tcp)
+	if (unlikely(!tcp))
 		return DROP_INVALID;
 	p->sport = *(__be16 *)tcp;
 	p->dport = *(__be16 *)(tcp + 2);
 	p->tcp_flags = tcp[TCP_FLAGS_AT] & 0x1f;
 	p->l4_header_len = (tcp[TCP_DATA_OFFSET_AT] >> 4) * 4;
-	if (p->l4_header_len < sizeof(struct tcphdr) || p->l4_header_len > l4_len)
+	if (unlikely(p->l4_header_len < sizeof(struct tcphdr) || p->l4_header_len > l4_len))
 		return DROP_INVALID;
-	if (!(p->tcp_flags & (TCP_SYN | TCP_RST | TCP_ACK | TCP_FIN)) ||
-	    ((p->tcp_flags & TCP_SYN) && (p->tcp_flags & (TCP_FIN | TCP_RST))))
+	if (unlikely(!(p->tcp_flags & (TCP_SYN | TCP_RST | TCP_ACK | TCP_FIN)) ||
+		     ((p->tcp_flags & TCP_SYN) && (p->tcp_flags & (TCP_FIN | TCP_RST)))))
 		return DROP_CT_INVALID_HDR;
 	return 0;
 }
@@ -156,11 +156,11 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	struct iphdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 	__u16 header_len, fragment;
 
-	if (!ip || ip->version != 4)
+	if (unlikely(!ip || ip->version != 4))
 		return DROP_INVALID;
 	header_len = ip->ihl * 4;
 	p->l3_len = bpf_ntohs(ip->tot_len);
-	if (header_len < sizeof(*ip) || p->l3_len < header_len || p->l3_len > skb->len - ETH_HLEN)
+	if (unlikely(header_len < sizeof(*ip) || p->l3_len < header_len || p->l3_len > skb->len - ETH_HLEN))
 		return DROP_INVALID;
 	p->saddr.v4 = ip->saddr;
 	p->daddr.v4 = ip->daddr;
@@ -259,10 +259,10 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 	struct ipv6hdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
 	int flags;
 
-	if (!ip || ip->version != 6)
+	if (unlikely(!ip || ip->version != 6))
 		return DROP_INVALID;
 	p->l3_len = bpf_ntohs(ip->payload_len) + sizeof(*ip);
-	if (p->l3_len < sizeof(*ip) || p->l3_len > skb->len - ETH_HLEN)
+	if (unlikely(p->l3_len < sizeof(*ip) || p->l3_len > skb->len - ETH_HLEN))
 		return DROP_INVALID;
 	address_copy(&p->saddr, &ip->saddr, true);
 	address_copy(&p->daddr, &ip->daddr, true);

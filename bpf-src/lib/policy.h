@@ -72,7 +72,7 @@ static __always_inline int policy_decide(__u32 slot, __u32 identity, bool egress
 			any_peer = true;
 		}
 	}
-	if (!entry)
+	if (unlikely(!entry))
 		return DROP_POLICY;
 	result->cookie = entry->cookie;
 	result->match = policy_match_of(entry, any_peer);

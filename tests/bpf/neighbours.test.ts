@@ -50,6 +50,8 @@ inNamespace(import.meta.filename, () => {
     assertDropped(bed.send(a, arp({ srcMac: a.mac, sender: b[4], target: ROUTER[4] })), 'DROP_INVALID_SIP');
     assertDropped(bed.send(a, arp({ srcMac: a.mac, sender: '10.0.1.77', target: ROUTER[4] })), 'DROP_INVALID_SIP');
     assertDropped(bed.send(a, arp({ srcMac: b.mac, sender: a[4], target: ROUTER[4] })), 'DROP_INVALID_SMAC');
+    const frame = arp({ srcMac: b.mac, senderMac: a.mac, sender: a[4], target: ROUTER[4] });
+    assertDropped(bed.send(a, frame), 'DROP_INVALID_SMAC');
     const lie = arp({ srcMac: a.mac, senderMac: b.mac, sender: a[4], target: ROUTER[4] });
     assertDropped(bed.send(a, lie), 'DROP_INVALID_SMAC');
   });

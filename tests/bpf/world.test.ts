@@ -103,14 +103,16 @@ inNamespace(import.meta.filename, () => {
       for (const port of [20_000, 29_999, 61_000, 65_535]) assert.equal(left(out(a, udp(port, 53))).sport, port);
     });
 
-    test(title("a port that a socket of the node has isn't used"), async () => {
+    test(title("a port that a socket of the node has isn't used"), async (context) => {
       const server = createServer().listen(IN_RANGE, family === 4 ? '0.0.0.0' : '::');
       const socket = createSocket(family === 4 ? 'udp4' : 'udp6').bind(IN_RANGE, family === 4 ? '0.0.0.0' : '::');
+      context.after(() => {
+        server.close();
+        socket.close();
+      });
       await Promise.all([once(server, 'listening'), once(socket, 'listening')]);
       assert.notEqual(left(out(a, tcp(IN_RANGE, 80, TCP.syn))).sport, IN_RANGE);
       assert.notEqual(left(out(a, udp(IN_RANGE, 80))).sport, IN_RANGE);
-      server.close();
-      socket.close();
     });
 
     test(title('either half of a mapping is made again from the other'), () => {

@@ -93,7 +93,7 @@ export interface Result {
   readonly target: number | undefined;
 }
 
-type Program = 'cil_from_container' | 'cil_to_container' | 'cil_from_host' | 'cil_from_netdev';
+export type Program = 'cil_from_container' | 'cil_to_container' | 'cil_from_host' | 'cil_from_netdev';
 
 let beds = 0;
 

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The checks that mutate.ts takes out of the C, one at a time, each with the test file that must notice. */
+export interface Mutant {
+  readonly name: string;
+  /** Below bpf-src/. */
+  readonly file: string;
+  /** Stands exactly once in the file; `to` takes its place. */
+  readonly from: string;
+  readonly to: string;
+  /** tests/bpf/<name>.test.ts */
+  readonly caughtBy: string;
+}
+
+const inFile =
+  (file: string) =>
+  (name: string, from: string, to: string, caughtBy: string): Mutant => ({ name, file, from, to, caughtBy });
+
+const lxc = inFile('bpf_lxc.c');
+const host = inFile('bpf_host.c');
+const netdev = inFile('bpf_netdev.c');
+const common = inFile('lib/common.h');
+const arp = inFile('lib/arp.h');
+const nd = inFile('lib/nd.h');
+const policy = inFile('lib/policy.h');
+const flow = inFile('lib/flow.h');
+const conntrack = inFile('lib/conntrack.h');
+const parse = inFile('lib/parse.h');
+const fragments = inFile('lib/fragments.h');
+const nat = inFile('lib/nat.h');
+const eps = inFile('lib/eps.h');
+const icmp = inFile('lib/icmp.h');
+
+const ANTI_SPOOF: readonly Mutant[] = [
+  lxc('source address of another endpoint', '!src || src->ifindex != skb->ifindex', '!src', 'local'),
+  lxc('source MAC', '!eth || !mac_equal(eth->h_source, src->mac)', '!eth', 'local'),
+  common('first third of the MAC', '(x[0] ^ y[0]) | ', '', 'local'),
+  common('second third of the MAC', '(x[1] ^ y[1]) | ', '', 'local'),
+  common('last third of the MAC', ' | (x[2] ^ y[2])', '', 'local'),
+  arp('ARP sender', '!src || src->ifindex != skb->ifindex', '!src', 'neighbours'),
+  arp('ARP frame MAC', '!mac_equal(arp->eth.h_source, src->mac) || ', '', 'neighbours'),
+  arp('ARP sender MAC', ' || !mac_equal(arp->sender_mac, src->mac)', '', 'neighbours'),
+  arp('ARP for its own address', 'owner && owner->ifindex == skb->ifindex', 'false', 'neighbours'),
+  arp('ARP probe', '!sender.v4 || ', '', 'neighbours'),
+  arp('gratuitous ARP', ' || sender.v4 == target.v4', '', 'neighbours'),
+  nd('ND sender', '!src || src->ifindex != skb->ifindex', '!src', 'neighbours'),
+  nd('ND MAC', '!mac_equal(asker_mac, src->mac)', 'false', 'neighbours'),
+  nd('ND for its own address', 'owner && owner->ifindex == skb->ifindex', 'false', 'neighbours'),
+  nd('ND address probe', 'is_unspecified(&p->saddr)', 'false', 'neighbours'),
+  nd('ND from afar', 'p->ttl != ND_HOP_LIMIT || ', '', 'neighbours'),
+  nd('router advertisement', 'p->icmp_type == ND_ROUTER_ADVERT || ', '', 'neighbours'),
+  nd('redirect', ' || p->icmp_type == ND_REDIRECT', '', 'neighbours'),
+  netdev('local source from outside', 'endpoint_find(&p.saddr, v6) || ', '', 'world'),
+  netdev('host identity from outside', 'n->src_identity == IDENTITY_HOST || ', '', 'world'),
+  netdev('loopback source from outside', ' || is_unroutable(&p.saddr, v6)', '', 'world'),
+  parse('sender of an ICMP error', '(from_end && !address_equal(&inner_daddr, &p->saddr, v6))', 'false', 'icmp-errors'),
+  parse('receiver of an ICMP error', '!address_equal(&inner_saddr, &p->daddr, v6)', 'false', 'icmp-errors'),
+];
+
+const JUDGES: readonly Mutant[] = [
+  lxc('egress of the sender', 'judge(skb, n, p, ct, src, dst->identity, true, v6)', '0', 'local'),
+  lxc('ingress of the receiver', 'judge(skb, n, p, ct, dst, src->identity, false, v6)', '0', 'local'),
+  lxc('egress to the node', 'judge(skb, n, p, ct, src, IDENTITY_HOST, true, v6)', '0', 'local'),
+  lxc('egress to the world', 'judge(skb, n, p, ct, src, n->dst_identity, true, v6)', '0', 'world'),
+  lxc('ingress by the stack', 'judge(skb, n, &p, &ct, dst, n->src_identity, false, v6)', '0', 'host'),
+  host('ingress from the node', 'judge(skb, n, &p, &ct, dst, n->src_identity, false, v6)', '0', 'host'),
+  netdev('ingress from outside', 'judge(skb, n, p, ct, dst, n->src_identity, false, v6)', '0', 'world'),
+  lxc(
+    'internal network to the node',
+    'n->dst_identity = IDENTITY_HOST;\n\tif (src->flags & ENDPOINT_F_INTERNAL)',
+    'n->dst_identity = IDENTITY_HOST;\n\tif (false)',
+    'local',
+  ),
+  lxc('internal network to the world', '!room || src->flags & ENDPOINT_F_INTERNAL', '!room', 'local'),
+  host('node to internal network', 'dst->flags & ENDPOINT_F_INTERNAL', 'false', 'host'),
+  netdev('world to internal network', 'dst->flags & ENDPOINT_F_INTERNAL', 'false', 'world'),
+  lxc('receiver on another device', ' || dst->ifindex != skb->ifindex', '', 'host'),
+  lxc('multicast', 'unlikely(is_unroutable(&p.daddr, v6))', 'false', 'local'),
+  eps('host record', 'ep && !(ep->flags & ENDPOINT_F_HOST)', 'ep', 'local'),
+  policy('no trie', 'if (unlikely(!trie))\n\t\treturn DROP_POLICY;', 'if (unlikely(!trie))\n\t\treturn 0;', 'local'),
+  policy('no entry', 'if (unlikely(!entry))\n\t\treturn DROP_POLICY;', 'if (!entry)\n\t\treturn 0;', 'policy'),
+  policy('deny', 'unlikely(entry->flags & POLICY_F_DENY)', 'false', 'policy'),
+  policy('proxy', 'unlikely(entry->proxy_port)', 'false', 'policy'),
+  policy('entries of any peer', 'any = bpf_map_lookup_elem(trie, &key)', 'any = NULL', 'policy'),
+  policy('precedence', 'any->precedence > entry->precedence ||', '', 'policy'),
+  policy('the longer match', 'any->match_bits > entry->match_bits', 'false', 'policy'),
+  policy('the higher precedence of the peer', 'any->precedence == entry->precedence && ', '', 'policy'),
+  flow('direction of a reply', 'sends != ct->reply', 'sends', 'conntrack'),
+  flow('port of a reply', 'ct->reply ? p->sport : p->dport', 'p->dport', 'conntrack'),
+];
+
+const FLOWS: readonly Mutant[] = [
+  conntrack('expiry', 'entry && entry->expires > now', 'entry', 'conntrack'),
+  conntrack('a SYN is no reply', '!(reply || ', '!(', 'conntrack'),
+  conntrack('a SYN on a closed flow', ' || (entry->flags & CT_CLOSED) == CT_CLOSED)', ')', 'conntrack'),
+  conntrack('who started', 'ct->from_lower != !!(entry->flags & CT_F_LOWER_STARTED)', '!ct->from_lower', 'conntrack'),
+  conntrack('an error without a flow', 'p->flags & PACKET_ICMP_ERROR ? DROP_UNKNOWN_CT : 0', '0', 'icmp-errors'),
+  conntrack('an echo reply opens nothing', 'if (p->flags & PACKET_ECHO_REPLY)', 'if (false)', 'conntrack'),
+  conntrack('other ICMP opens nothing', '(PACKET_ICMP_ERROR | PACKET_ICMP_OTHER)', 'PACKET_ICMP_ERROR', 'conntrack'),
+  fragments('an unknown first fragment', 'return DROP_FRAG_NOT_FOUND', 'return 0', 'fragments'),
+  fragments('fragmented errors', 'return DROP_INVALID', 'return 0', 'fragments'),
+  parse('fragments over a TCP header, IPv4', '(fragment & IPV4_FRAG_OFFSET) == 1', 'false', 'fragments'),
+  parse(
+    'fragments over a TCP header, IPv6',
+    '== bpf_htons(8) && *next',
+    '== bpf_htons(8) && false && *next',
+    'fragments',
+  ),
+  parse('segments left', '*next == IPPROTO_ROUTING && header[3]', 'false', 'malformed'),
+  parse(
+    'headers after the fragment header',
+    'if (flags)\n\t\t\treturn DROP_INVALID_EXTHDR;\n\t\tif (bpf',
+    'if (bpf',
+    'malformed',
+  ),
+  netdev('a live flow behind the mapping', ' || !ct.entry || !ct.reply', '', 'world'),
+  nat('sockets of the node', 'nat_socket_of_host(skb, &room->tuple, p, local, port, v6)', '!skb->len', 'world'),
+  nat(
+    'ports of other flows, IPv4',
+    'cilium_snat4, key, entry, BPF_NOEXIST',
+    'cilium_snat4, key, entry, BPF_ANY',
+    'world',
+  ),
+  nat(
+    'ports of other flows, IPv6',
+    'cilium_snat6, key, entry, BPF_NOEXIST',
+    'cilium_snat6, key, entry, BPF_ANY',
+    'world',
+  ),
+  lxc('replies keep their address', 'ct->reply || !device', '!device', 'world'),
+  icmp('errors about errors', 'PACKET_ICMP_ERROR | PACKET_LATER_FRAGMENT', 'PACKET_LATER_FRAGMENT', 'drops'),
+  icmp('hop count', 'hop && p->ttl <= 1', 'hop && p->ttl < 1', 'local'),
+];
+
+export const MUTANTS: readonly Mutant[] = [...ANTI_SPOOF, ...JUDGES, ...FLOWS];
