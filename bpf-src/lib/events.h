@@ -50,7 +50,8 @@ static __always_inline void event_fill(struct __sk_buff *skb, const struct notic
 	};
 	if (len > EVENT_PAYLOAD_MAX)
 		len = EVENT_PAYLOAD_MAX;
-	if (len && !bpf_skb_load_bytes(skb, 0, payload, len))
+	asm volatile("" : "+r"(len)); /* check the very value that is used */
+	if (len >= ETH_HLEN && !bpf_skb_load_bytes(skb, 0, payload, len))
 		h->len_cap = len;
 }
 

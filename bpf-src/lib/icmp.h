@@ -30,7 +30,7 @@ static __always_inline int icmp_quote(struct __sk_buff *skb, __u8 *quote)
 
 	len = min_of(len, ICMP_QUOTE_MAX) & ~3U;
 	asm volatile("" : "+r"(len)); /* check the very value that is used */
-	if (len < sizeof(struct iphdr) || len > ICMP_QUOTE_MAX || bpf_skb_load_bytes(skb, ETH_HLEN, quote, len))
+	if (len < sizeof(struct iphdr) || bpf_skb_load_bytes(skb, ETH_HLEN, quote, len))
 		return DROP_WRITE_ERROR;
 	return len;
 }
@@ -46,6 +46,21 @@ static __always_inline int icmp_swap_macs(struct __sk_buff *skb)
 	mac_copy(eth->h_source, eth->h_dest);
 	mac_copy(eth->h_dest, mac);
 	return 0;
+}
+
+/* Puts `len` of the `size` bytes of an answer in the place of what follows the Ethernet header. */
+static __always_inline int icmp_replace(struct __sk_buff *skb, const void *answer, __u32 len, const __u32 size)
+{
+	if (bpf_skb_change_tail(skb, ETH_HLEN + len, 0))
+		return DROP_WRITE_ERROR;
+	/* Older verifiers have lost the bounds of the sum by now; one at a time, or they are folded into one check. */
+	asm volatile("" : "+r"(len));
+	if (len > size)
+		return DROP_WRITE_ERROR;
+	asm volatile("" : "+r"(len));
+	if (len < sizeof(struct iphdr) || bpf_skb_store_bytes(skb, ETH_HLEN, answer, len, 0))
+		return DROP_WRITE_ERROR;
+	return icmp_swap_macs(skb);
 }
 
 /* Turns the packet into an ICMP error to its sender. Returns 0 or DROP_*; the caller sends it. */
@@ -75,10 +90,7 @@ static __noinline int icmp4_answer(struct __sk_buff *skb, __u8 type, __u8 code, 
 	answer.icmp = (struct icmp_head){ .type = type, .code = code, .info = bpf_htonl(mtu) };
 	answer.icmp.checksum = checksum_fold(
 		bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp) + sizeof(answer.quote), 0));
-	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer.ip) + sizeof(answer.icmp) + len, 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer.ip) + sizeof(answer.icmp) + len, 0))
-		return DROP_WRITE_ERROR;
-	return icmp_swap_macs(skb);
+	return icmp_replace(skb, &answer, sizeof(answer) - sizeof(answer.quote) + len, sizeof(answer));
 }
 
 static __noinline int icmp6_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu)
@@ -109,10 +121,7 @@ static __noinline int icmp6_answer(struct __sk_buff *skb, __u8 type, __u8 code, 
 			    2 * sizeof(answer.ip.saddr) + sizeof(answer.icmp) + sizeof(answer.quote),
 			    bpf_htons(sizeof(answer.icmp) + len) + bpf_htons(IPPROTO_ICMPV6));
 	answer.icmp.checksum = checksum_fold(sum);
-	if (bpf_skb_change_tail(skb, ETH_HLEN + sizeof(answer.ip) + sizeof(answer.icmp) + len, 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, &answer, sizeof(answer.ip) + sizeof(answer.icmp) + len, 0))
-		return DROP_WRITE_ERROR;
-	return icmp_swap_macs(skb);
+	return icmp_replace(skb, &answer, sizeof(answer) - sizeof(answer.quote) + len, sizeof(answer));
 }
 
 /* Errors are not answered with errors, and only the first fragment of a datagram is answered. */
