@@ -26,7 +26,7 @@ import { icmp, packet, sctp, tcp, TCP, type Transport, udp } from './support/pac
 const FOLDER = process.env['CONFORMANCE_DIR'] ?? join(import.meta.dirname, '../conformance/policy');
 /** Requirements on peers are of this dialect; the random rules have some. */
 const LANGUAGE = { dialect: '1.1' } as const;
-const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 25);
+const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 15);
 const PROXY_MISSING = -dropReasons().get('DROP_PROXY_LOOKUP_FAILED')!;
 
 inNamespace(import.meta.filename, () => {

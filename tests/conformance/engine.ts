@@ -31,6 +31,17 @@ import type { CaseConfig, Check, Verdict, World } from './case.ts';
 /** Which port it is does not matter to the cases. */
 const FIRST_PROXY_PORT = 10_000;
 
+/** A check without its answer. */
+export type Question = Omit<Check, 'verdict'>;
+
+/** One policy that a check asks. */
+export interface Side {
+  readonly subject: NumericIdentity;
+  readonly packet: PolicyPacket;
+  /** Of a peer outside. */
+  readonly peerAddress?: IpAddress;
+}
+
 const SEVERITY: readonly Verdict[] = ['denied', 'l7-denied', 'redirect', 'allowed'];
 
 export function languageOf(config: CaseConfig = {}): Language {
@@ -101,38 +112,44 @@ export class ConformanceEngine {
     this.#learnNames();
   }
 
-  verdict(check: Omit<Check, 'verdict'>): Verdict {
-    const verdicts = this.#sidesOf(check).map(([subject, packet]) => this.#judge(check, subject, packet));
+  verdict(check: Question): Verdict {
+    const verdicts = this.sidesOf(check).map((side) => {
+      const verdict = this.packetVerdict(side);
+      if (verdict !== 'redirect' || !hasRequest(check)) return verdict;
+      return requestAllowed(check, this.repository.explain(side.subject, side.packet)) ? 'allowed' : 'l7-denied';
+    });
     return SEVERITY.find((verdict) => verdicts.includes(verdict))!;
   }
 
-  /** Headers of the check's HTTP request as the proxies of both sides leave them. */
-  forwardedHeaders(check: Omit<Check, 'verdict'>): ReadonlyMap<string, readonly string[]> {
-    const [side] = this.#sidesOf(check);
-    return forwardedHeaders(check.http!, this.repository.explain(...side!));
+  /** What becomes of the packet itself, whatever a proxy says later. */
+  packetVerdict({ subject, packet }: Side): 'allowed' | 'denied' | 'redirect' {
+    const entry = lookupEntry(this.entriesOf(subject), packet);
+    if (entry === undefined || entry.deny) return 'denied';
+    return entry.proxyPort === 0 ? 'allowed' : 'redirect';
+  }
+
+  /** Headers of the check's HTTP request as the proxy leaves them. */
+  forwardedHeaders(check: Question): ReadonlyMap<string, readonly string[]> {
+    const [side] = this.sidesOf(check);
+    return forwardedHeaders(check.http!, this.repository.explain(side!.subject, side!.packet));
   }
 
   /** Whose policy the check asks for, and what that policy sees. */
-  #sidesOf(check: Omit<Check, 'verdict'>): [subject: NumericIdentity, packet: PolicyPacket][] {
-    const from = this.#identityOf(check.from);
-    const to = this.#identityOf(check.to);
-    const packet = { protocol: IP_PROTOCOL[check.proto], port: check.port ?? check.icmpType ?? 0 };
-    const sides: [NumericIdentity, PolicyPacket][] = [];
-    if (check.direction !== 'ingress') sides.push([from, { ...packet, identity: to, egress: true }]);
-    if (check.direction !== 'egress') sides.push([to, { ...packet, identity: from, egress: false }]);
-    return sides;
-  }
-
-  #judge(check: Omit<Check, 'verdict'>, subject: NumericIdentity, packet: PolicyPacket): Verdict {
-    const entry = lookupEntry(this.#entriesOf(subject), packet);
-    if (entry === undefined || entry.deny) return 'denied';
-    if (entry.proxyPort === 0) return 'allowed';
-    if (!hasRequest(check)) return 'redirect';
-    return requestAllowed(check, this.repository.explain(subject, packet)) ? 'allowed' : 'l7-denied';
+  sidesOf(check: Question): Side[] {
+    const { protocol, port } = { protocol: IP_PROTOCOL[check.proto], port: check.port ?? check.icmpType ?? 0 };
+    const side = (subject: string, peer: string, egress: boolean): Side => ({
+      subject: this.#identityOf(subject),
+      packet: { identity: this.#identityOf(peer), egress, protocol, port },
+      ...this.#outside(peer),
+    });
+    return [
+      ...(check.direction === 'ingress' ? [] : [side(check.from, check.to, true)]),
+      ...(check.direction === 'egress' ? [] : [side(check.to, check.from, false)]),
+    ];
   }
 
   /** Only imports and deletions change the maps of a case. */
-  #entriesOf(subject: NumericIdentity): readonly PolicyEntry[] {
+  entriesOf(subject: NumericIdentity): readonly PolicyEntry[] {
     const key = `${this.repository.revision} ${subject}`;
     const entries = this.#entries.get(key) ?? [...this.repository.entries(subject)];
     this.#entries.set(key, entries);
@@ -170,6 +187,11 @@ export class ConformanceEngine {
       );
       if (ports.length > 0) this.repository.setNamedPorts(identity, new Map(ports));
     }
+  }
+
+  #outside(name: string): { peerAddress?: IpAddress } {
+    const peer = this.#world.peers?.[name];
+    return peer !== undefined && 'ip' in peer ? { peerAddress: IpAddress.parse(peer.ip) } : {};
   }
 
   #identityOf(name: string): NumericIdentity {

@@ -60,7 +60,8 @@ function runEvaluate(test: EvaluateCase): Difference[] {
   return runChecks(engine, test.checks);
 }
 
-function rulesOf(engine: ConformanceEngine, { rules, resources }: EvaluateCase | ValidationCase): Rule[] {
+/** The rules of a case, translated from resources if that is what it has. */
+export function rulesOf(engine: ConformanceEngine, { rules, resources }: EvaluateCase | ValidationCase): Rule[] {
   return resources === undefined ? engine.parse(rules) : engine.translate(resources);
 }
 
