@@ -65,6 +65,7 @@ inNamespace(import.meta.filename, () => {
     };
 
     test(`privileged: IPv${family}: of ${PACKETS} spoilt packets only what is allowed arrives`, () => {
+      bed.policy(a, [allow({ egress: true })]);
       bed.policy(c, []);
       const peer = { egress: false, identity: IDENTITY.a };
       bed.policy(b, [
