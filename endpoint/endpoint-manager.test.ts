@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { CiliumError } from '../errors/cilium-error.ts';
 import { IpAddress } from '../net/ip.ts';
 import { ManualClock } from '../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../runtime/logger.ts';
@@ -31,13 +32,15 @@ class World {
   readonly slots = new Map<number, PolicyEntry[]>();
   nextIfindex = 100;
   nextSlot = 1;
+  noSlotLeft = false;
+  onRelease: () => void = () => undefined;
 
   constructor() {
     mkdirSync(join(this.stateDir, 'endpoints'));
   }
 
-  manager(overrides: Partial<EndpointManagerDeps> = {}): EndpointManager {
-    const policy = new PolicyRealizer(
+  policy(): PolicyRealizer {
+    return new PolicyRealizer(
       {
         revision: 5,
         addSubject: () => undefined,
@@ -47,6 +50,7 @@ class World {
       },
       {
         acquire: () => {
+          if (this.noSlotLeft) throw new CiliumError('MapFull', 'no spare policy slot is left');
           this.steps.push('policy');
           this.slots.set(this.nextSlot, []);
           return this.nextSlot++;
@@ -57,6 +61,24 @@ class World {
       },
       silentLogger,
     );
+  }
+
+  recordMap(): EndpointRecords {
+    return {
+      update: (address, record) => {
+        this.steps.push('record');
+        this.records.set(address.toString(), record);
+      },
+      delete: (address) => {
+        this.steps.push('unrecord');
+        this.records.delete(address.toString());
+      },
+      get: (address) => this.records.get(address.toString()),
+      entries: () => [...this.records].map(([address, info]) => ({ address: IpAddress.parse(address), info })),
+    };
+  }
+
+  manager(overrides: Partial<EndpointManagerDeps> = {}): EndpointManager {
     return new EndpointManager({
       links: {
         createVeth: ({ hostName }) => {
@@ -67,18 +89,7 @@ class World {
         deleteLink: async (name) => this.links.delete(name),
         getLink: (name) => (this.links.has(name) ? { ifindex: this.links.get(name)! } : undefined),
       },
-      records: {
-        update: (address, record) => {
-          this.steps.push('record');
-          this.records.set(address.toString(), record);
-        },
-        delete: (address) => {
-          this.steps.push('unrecord');
-          this.records.delete(address.toString());
-        },
-        get: (address) => this.records.get(address.toString()),
-        entries: () => [...this.records].map(([address, info]) => ({ address: IpAddress.parse(address), info })),
-      },
+      records: this.recordMap(),
       ipcache: {
         upsert: (prefix, { identity }) => {
           this.steps.push('ipcache');
@@ -99,10 +110,11 @@ class World {
         },
         release: async (labels) => {
           this.steps.push('release');
+          this.onRelease();
           this.identityUsers.set(labels, this.identityUsers.get(labels)! - 1);
         },
       },
-      policy,
+      policy: this.policy(),
       containers: { find: async (_network, id) => this.containers.get(id) },
       connections: { purge: () => void this.steps.push('purge'), purged: async () => undefined },
       store: new EndpointStore(this.stateDir, silentLogger),
@@ -268,4 +280,141 @@ test('labels changed by hand give another identity and give the old one back', a
   const endpoint = await manager.changeLabels(id, { added: ['container:tier=web'], disabled: [] });
   assert.equal(endpoint.state, 'ready');
   assert.deepEqual([...world.identityUsers.values()], [1]);
+});
+
+test('an endpoint that died while there was no agent takes nothing from those that share its identity', async () => {
+  const world = new World();
+  const before = world.manager();
+  for (const [dockerEndpointId, ipv4] of [
+    [EP1, '10.15.0.2'],
+    [EP2, '10.15.0.3'],
+  ] as const) {
+    await before.create(request({ dockerEndpointId, ipv4: IpAddress.parse(ipv4), ipv6: undefined }));
+    world.runContainer(dockerEndpointId, 'app1');
+    await before.join(dockerEndpointId);
+  }
+  world.links.delete(before.getByDockerId(EP2)!.facts.ifName);
+  world.identityUsers.clear();
+
+  const after = world.manager();
+  assert.deepEqual(await after.restore(), { adopted: 1, collected: 1 });
+  assert.ok(world.slots.has(after.getByDockerId(EP1)!.policySlot), 'the slot that it uses is still its own');
+  assert.deepEqual([...world.identityUsers.values()], [1]);
+});
+
+test('a slot that the kernel has under another identity is not taken over', async () => {
+  const world = new World();
+  const before = world.manager();
+  for (const [dockerEndpointId, ipv4] of [
+    [EP1, '10.15.0.2'],
+    [EP2, '10.15.0.3'],
+  ] as const) {
+    await before.create(request({ dockerEndpointId, ipv4: IpAddress.parse(ipv4), ipv6: undefined }));
+    world.runContainer(dockerEndpointId, 'app1');
+    await before.join(dockerEndpointId);
+  }
+  // The agent was killed when it had written down the first one's new identity, and nothing in the kernel.
+  const first = before.getByDockerId(EP1)!;
+  const { container } = first.identity!;
+  const labels = 'container:id=app1;container:tier=web;';
+  first.identify({ container, labels, identity: identityOf(labels) });
+  await new EndpointStore(world.stateDir, silentLogger).save(first);
+
+  const after = world.manager();
+  await after.restore();
+  const [one, two] = [after.getByDockerId(EP1)!, after.getByDockerId(EP2)!];
+  assert.notEqual(one.policySlot, two.policySlot);
+  assert.equal(world.records.get('10.15.0.2')?.policySlot, one.policySlot);
+});
+
+test('one endpoint that cannot be restored stays closed and does not keep the agent from starting', async () => {
+  const world = new World();
+  const before = world.manager();
+  await before.create(request());
+  world.runContainer(EP1, 'app1');
+  await before.join(EP1);
+
+  const after = world.manager();
+  world.records.clear();
+  world.noSlotLeft = true;
+  await after.restore();
+  const endpoint = after.getByDockerId(EP1)!;
+  assert.equal(endpoint.state, 'not-ready');
+  assert.match(endpoint.policyError ?? '', /no spare policy slot/);
+  assert.equal(world.records.size + world.ipcache.size, 0);
+});
+
+test('a change of policy does not bring back the record of an endpoint that is being deleted', async () => {
+  const world = new World();
+  let moveTo: (identity: number, slot: number) => void = () => undefined;
+  const policy = world.policy();
+  policy.onSlotChange = (listener) => (moveTo = listener);
+  const manager = world.manager({ policy });
+  await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  const { endpoint } = await manager.join(EP1);
+  const { identity } = endpoint.identity!;
+  world.onRelease = () => moveTo(identity, 77);
+  await manager.delete(EP1);
+  assert.equal(world.records.size, 0);
+});
+
+test('a join that fails halfway leaves no record that names the slot given back', async () => {
+  const world = new World();
+  const records = world.recordMap();
+  const manager = world.manager({
+    records: {
+      ...records,
+      update: (address, record) => {
+        if (address.family === 6) throw new Error('the map is full');
+        records.update(address, record);
+      },
+    },
+  });
+  await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  await assert.rejects(manager.join(EP1), /map is full/);
+  assert.equal(world.records.size + world.ipcache.size + world.slots.size, 0);
+});
+
+test('labels that cannot be changed leave the endpoint as it was, ready for the next policy', async () => {
+  const world = new World();
+  const store = new EndpointStore(world.stateDir, silentLogger);
+  const manager = world.manager({ store });
+  const { id } = await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  const { endpoint } = await manager.join(EP1);
+  const { identity, policySlot } = endpoint;
+  store.save = () => Promise.reject(new Error('disk is full'));
+  await assert.rejects(manager.changeLabels(id, { added: ['container:tier=web'], disabled: [] }), /disk is full/);
+  assert.equal(endpoint.state, 'ready');
+  assert.deepEqual(endpoint.labelChanges, { added: [], disabled: [] });
+  assert.deepEqual([endpoint.identity, endpoint.policySlot], [identity, policySlot]);
+  assert.equal(world.records.get('10.15.0.2')?.policySlot, policySlot);
+  assert.deepEqual([...world.identityUsers.values()], [1]);
+});
+
+test('labels of an endpoint that is deleted meanwhile are not changed', async () => {
+  const world = new World();
+  const manager = world.manager();
+  const { id } = await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  await manager.join(EP1);
+  const deleted = manager.delete(EP1);
+  await assert.rejects(manager.changeLabels(id, { added: ['container:tier=web'], disabled: [] }), /does not exist/);
+  await deleted;
+});
+
+test('two endpoints that ask for one address at the same time do not both get it', async () => {
+  const world = new World();
+  const manager = world.manager();
+  const outcomes = await Promise.allSettled([
+    manager.create(request({ ipv6: undefined })),
+    manager.create(request({ dockerEndpointId: EP2, ipv6: undefined })),
+  ]);
+  assert.deepEqual(
+    outcomes.map(({ status }) => status),
+    ['fulfilled', 'rejected'],
+  );
+  assert.equal(world.links.size, 1);
 });

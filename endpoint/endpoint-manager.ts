@@ -62,7 +62,9 @@ export interface EndpointRecords {
     },
   ): void;
   delete(address: IpAddress): void;
-  get(address: IpAddress): { readonly policySlot: number; readonly host: boolean } | undefined;
+  get(
+    address: IpAddress,
+  ): { readonly identity: number; readonly policySlot: number; readonly host: boolean } | undefined;
   entries(): Iterable<{ readonly address: IpAddress; readonly info: { readonly host: boolean } }>;
 }
 
@@ -139,27 +141,23 @@ export class EndpointManager {
     return this.#queue.run(request.dockerEndpointId, async () => {
       const known = this.#byDockerId.get(request.dockerEndpointId);
       if (known) return repeated(known, request);
+      const { networkId, dockerEndpointId, internal, mtu, ipv4, ipv6 } = request;
+      const ifName = `lxc${dockerEndpointId.slice(0, 12)}`;
+      await this.#deps.connections.purged([ipv4, ipv6].filter((address) => address !== undefined));
+      // A pair of this name is what a killed agent left of the same call.
+      if (this.#deps.links.getLink(ifName)) await this.#deps.links.deleteLink(ifName);
+      // From here until the endpoint is known nothing waits: nobody else takes the address or the ID.
       this.#refuseTakenAddress(request);
-      const addresses = [request.ipv4, request.ipv6].filter((address) => address !== undefined);
       const id = this.#nextId();
       const mac = request.mac ?? randomMac();
       const hostMac = randomMac();
-      const ifName = `lxc${request.dockerEndpointId.slice(0, 12)}`;
-      const peerName = peerNameOf(request.dockerEndpointId);
-      const { ifindex } = await this.#reserve(id, async () => {
-        await this.#deps.connections.purged(addresses);
-        // A pair of this name is what a killed agent left of the same call.
-        if (this.#deps.links.getLink(ifName)) await this.#deps.links.deleteLink(ifName);
-        const { hostIfindex } = this.#deps.links.createVeth({
-          hostName: ifName,
-          peerName,
-          hostMac,
-          peerMac: mac,
-          mtu: request.mtu,
-        });
-        return { ifindex: hostIfindex };
+      const { hostIfindex: ifindex } = this.#deps.links.createVeth({
+        hostName: ifName,
+        peerName: peerNameOf(dockerEndpointId),
+        hostMac,
+        peerMac: mac,
+        mtu,
       });
-      const { networkId, dockerEndpointId, internal, mtu, ipv4, ipv6 } = request;
       const facts: EndpointFacts = {
         id,
         dockerEndpointId,
@@ -235,9 +233,11 @@ export class EndpointManager {
 
   /** Adds labels to, or disables labels of, an endpoint, which gets the identity of what it has then. */
   changeLabels(id: number, changes: Endpoint['labelChanges']): Promise<Endpoint> {
+    const missing = new CiliumError('NotFound', `endpoint ${id} does not exist`);
     const endpoint = this.#byId.get(id);
-    if (!endpoint) return Promise.reject(new CiliumError('NotFound', `endpoint ${id} does not exist`));
+    if (!endpoint) return Promise.reject(missing);
     return this.#queue.run(endpoint.facts.dockerEndpointId, async () => {
+      if (this.#byId.get(id) !== endpoint) throw missing; // deleted meanwhile
       const before = endpoint.identity;
       if (!before) throw new CiliumError('Precondition', `endpoint ${id} has no identity yet`);
       const old = endpoint.labelChanges;
@@ -247,6 +247,8 @@ export class EndpointManager {
         await this.#enter(endpoint, before.container);
       } catch (error) {
         endpoint.labelChanges = old;
+        endpoint.become('regenerating', `labels not changed: ${describeError(error)}`, this.#deps.clock.now());
+        this.#enforce(endpoint, before.identity, this.#deps.policy.get(before.identity)!);
         throw error;
       }
       this.#deps.policy.release(before.identity);
@@ -273,7 +275,7 @@ export class EndpointManager {
         await this.delete(endpoint.facts.dockerEndpointId, 'its interface is gone');
         collected++;
       } else if (endpoint.identity) {
-        await this.#readopt(endpoint, endpoint.identity);
+        await this.#readopt(endpoint, endpoint.identity).catch((error: unknown) => this.#keepClosed(endpoint, error));
       } else {
         endpoint.become('creating', 'not started when the agent ended', this.#deps.clock.now());
       }
@@ -297,11 +299,21 @@ export class EndpointManager {
     endpoint.become('regenerating', 'agent started', clock.now());
     const identity = await identities.reacquire(known.labels, known.identity);
     const [address] = endpoint.addresses;
-    const slot = address ? (records.get(address)?.policySlot ?? 0) : 0;
+    const record = address && records.get(address);
+    // Under another identity (the agent died while labels changed) it is the slot of those that still have that one.
+    const slot = record?.identity === identity ? record.policySlot : 0;
     const realized = identity === known.identity ? policy.adopt(identity, slot) : policy.acquire(identity);
     endpoint.identify({ ...known, identity });
     this.#enforce(endpoint, identity, realized);
     if (identity !== known.identity) await this.#deps.store.save(endpoint);
+  }
+
+  /** Others are restored all the same; the next start of the agent tries again. */
+  #keepClosed(endpoint: Endpoint, error: unknown): void {
+    this.#withdraw(endpoint);
+    endpoint.policyError = describeError(error);
+    endpoint.become('not-ready', endpoint.policyError, this.#deps.clock.now());
+    this.#deps.log.error('Endpoint is closed: it cannot be restored', { endpointID: endpoint.id, error });
   }
 
   async #containerOf(endpoint: Endpoint): Promise<ContainerInfo> {
@@ -329,6 +341,9 @@ export class EndpointManager {
         this.#enforce(endpoint, identity, realized);
       } catch (error) {
         endpoint.identify(before);
+        // No record may name the slot once it is given back.
+        if (before) this.#moveTo(endpoint, before.identity, policy.get(before.identity)!.slot);
+        else this.#withdraw(endpoint);
         policy.release(identity);
         throw error;
       }
@@ -340,8 +355,7 @@ export class EndpointManager {
 
   /** Order: policy map (already done), then the endpoint's record, then ipcache. */
   #enforce(endpoint: Endpoint, identity: number, realized: RealizedPolicy): void {
-    endpoint.policySlot = realized.slot;
-    this.#writeRecords(endpoint, identity);
+    this.#moveTo(endpoint, identity, realized.slot);
     for (const address of endpoint.addresses) this.#deps.ipcache.upsert(Prefix.of(address), { identity });
     endpoint.policyRevision = realized.revision;
     endpoint.policyError = realized.error;
@@ -353,25 +367,34 @@ export class EndpointManager {
   }
 
   async #leaveNetwork(endpoint: Endpoint): Promise<void> {
-    const { records, ipcache, policy, identities, connections } = this.#deps;
-    for (const address of endpoint.addresses) {
-      records.delete(address);
-      ipcache.delete(Prefix.of(address));
-    }
+    const { policy, identities, connections } = this.#deps;
+    // One that was found dead after a restart has none: its identity and slot were never taken here.
+    const entered = endpoint.policySlot !== 0;
+    this.#withdraw(endpoint);
     connections.purge(endpoint.addresses);
-    if (endpoint.identity) {
+    if (endpoint.identity && entered) {
       policy.release(endpoint.identity.identity);
       await identities.release(endpoint.identity.labels);
     }
   }
 
-  #writeRecords(endpoint: Endpoint, identity: number): void {
+  /** Nothing reaches or leaves the endpoint from now on, and no change of policy opens it again. */
+  #withdraw(endpoint: Endpoint): void {
+    endpoint.policySlot = 0;
+    for (const address of endpoint.addresses) {
+      this.#deps.records.delete(address);
+      this.#deps.ipcache.delete(Prefix.of(address));
+    }
+  }
+
+  #moveTo(endpoint: Endpoint, identity: number, slot: number): void {
     const { facts } = endpoint;
+    endpoint.policySlot = slot;
     for (const address of endpoint.addresses) {
       this.#deps.records.update(address, {
         ifindex: facts.ifindex,
         identity,
-        policySlot: endpoint.policySlot,
+        policySlot: slot,
         host: false,
         internal: facts.internal,
         id: facts.id,
@@ -385,14 +408,13 @@ export class EndpointManager {
   #moveToSlot(identity: number, slot: number): void {
     for (const endpoint of this.#byId.values()) {
       if (endpoint.identity?.identity !== identity || endpoint.policySlot === 0) continue;
-      endpoint.policySlot = slot;
-      this.#writeRecords(endpoint, identity);
+      this.#moveTo(endpoint, identity, slot);
     }
   }
 
   #noteRealized(identity: number, realized: RealizedPolicy): void {
     for (const endpoint of this.#byId.values()) {
-      if (endpoint.identity?.identity !== identity) continue;
+      if (endpoint.identity?.identity !== identity || endpoint.policySlot === 0) continue;
       if (endpoint.state !== 'ready' && endpoint.state !== 'not-ready') continue;
       endpoint.policyRevision = realized.revision;
       endpoint.policyError = realized.error;
@@ -422,23 +444,12 @@ export class EndpointManager {
   #nextId(): number {
     for (let step = 1; step <= MAX_ENDPOINT_ID; step++) {
       const id = ((this.#lastId + step - 1) % MAX_ENDPOINT_ID) + 1;
-      if (!this.#byId.has(id) && !this.#reserved.has(id)) {
+      if (!this.#byId.has(id)) {
         this.#lastId = id;
         return id;
       }
     }
     throw new CiliumError('PoolExhausted', `this node has ${MAX_ENDPOINT_ID} endpoints, the most it can have`);
-  }
-
-  readonly #reserved = new Set<number>();
-
-  async #reserve<T>(id: number, work: () => Promise<T>): Promise<T> {
-    this.#reserved.add(id);
-    try {
-      return await work();
-    } finally {
-      this.#reserved.delete(id);
-    }
   }
 
   #insert(endpoint: Endpoint): void {

@@ -25,9 +25,13 @@ class FakeSlots {
   readonly contents = new Map<number, Map<string, PolicyEntry>>();
   readonly released: number[] = [];
   capacity = 1000;
+  spares = 1000;
+  /** As the kernel's: what is to be deleted goes after the rest was written. */
+  countsBoth = false;
   #next = 1;
 
   acquire(): number {
+    if (this.spares-- === 0) throw new CiliumError('MapFull', 'no spare policy slot is left');
     this.contents.set(this.#next, new Map());
     return this.#next++;
   }
@@ -36,6 +40,7 @@ class FakeSlots {
     const entries = this.contents.get(slot)!;
     const after = new Map(entries);
     for (const entry of changes.upserts) after.set(textOf(entry), entry);
+    if (this.countsBoth && after.size > this.capacity) throw new CiliumError('MapFull', `slot ${slot} has no room`);
     for (const key of changes.deletes) after.delete(textOf(key));
     if (after.size > this.capacity) throw new CiliumError('MapFull', `slot ${slot} has no room`);
     this.contents.set(slot, after);
@@ -153,6 +158,31 @@ test('after a failure the whole policy is written, not only what changed since',
   assert.equal(realized.error, undefined);
   assert.equal(realized.revision, policy.revision);
   assert.deepEqual(slots.entries(realized.slot), ports(2));
+});
+
+test('a large change is written in place when there is no spare slot', () => {
+  const { policy, slots, realizer } = setUp();
+  const { slot } = realizer.acquire(SUBJECT);
+  slots.spares = 0;
+  policy.change(ports(200));
+  realizer.sync();
+  const realized = realizer.get(SUBJECT)!;
+  assert.deepEqual([realized.slot, realized.error, realized.revision], [slot, undefined, policy.revision]);
+  assert.deepEqual(slots.entries(slot), ports(200));
+});
+
+test('a small change goes through a spare slot when old and new entries do not fit together', () => {
+  const { policy, slots, realizer } = setUp();
+  slots.capacity = 3;
+  slots.countsBoth = true;
+  policy.change(ports(3));
+  const { slot } = realizer.acquire(SUBJECT);
+  policy.change([...ports(2), allow(9)]);
+  realizer.sync();
+  const realized = realizer.get(SUBJECT)!;
+  assert.notEqual(realized.slot, slot);
+  assert.equal(realized.error, undefined);
+  assert.deepEqual(slots.entries(realized.slot), [...ports(2), allow(9)]);
 });
 
 test('a new endpoint whose policy does not fit gets none and its slot back', () => {

@@ -5,7 +5,9 @@
  *
  * Endpoints with the same identity share one slot of cilium_policy. A small change is written into the slot in place:
  * denies first, then the rest, then what goes, so that each packet meets either its old or its new verdict. A large one
- * fills a spare slot, after which the endpoints' records are pointed there: the whole policy changes in one write.
+ * fills a spare slot, after which the endpoints' records are pointed there: the whole policy changes in one write. When
+ * one way fails (no room for old and new entries in one slot; no spare, because many identities change at once) the other
+ * is taken.
  * What does not fit changes nothing: the identity keeps its last complete policy and says why.
  */
 import { describeError } from '../errors/cilium-error.ts';
@@ -122,7 +124,7 @@ export class PolicyRealizer {
     this.#source.addSubject(identity);
     const subject = this.#remember(identity, slot);
     try {
-      this.#slots.apply(slot, difference(this.#slots.entries(slot), this.#source.entries(identity)));
+      this.#slots.apply(slot, this.#missing(identity, slot));
     } catch (error) {
       this.#keepOld(identity, subject, error);
     }
@@ -169,20 +171,26 @@ export class PolicyRealizer {
   }
 
   #write(identity: number, subject: Subject, changes: PolicyChanges | undefined): void {
+    const small =
+      changes && subject.error === undefined && changes.upserts.length + changes.deletes.length <= IN_PLACE_MAX_CHANGES;
     try {
-      if (
-        changes &&
-        subject.error === undefined &&
-        changes.upserts.length + changes.deletes.length <= IN_PLACE_MAX_CHANGES
-      ) {
-        this.#slots.apply(subject.slot, changes);
-      } else {
-        this.#moveToSpare(identity, subject);
+      try {
+        if (small) this.#slots.apply(subject.slot, changes);
+        else this.#moveToSpare(identity, subject);
+      } catch (error) {
+        if (!changes) throw error; // it failed both ways before
+        if (small) this.#moveToSpare(identity, subject);
+        else this.#slots.apply(subject.slot, this.#missing(identity, subject.slot));
       }
       subject.error = undefined;
     } catch (error) {
       this.#keepOld(identity, subject, error);
     }
+  }
+
+  /** What has to be written to a slot for the whole policy. */
+  #missing(identity: number, slot: number): PolicyChanges {
+    return difference(this.#slots.entries(slot), this.#source.entries(identity));
   }
 
   #keepOld(identity: number, subject: Subject, error: unknown): void {
