@@ -18,7 +18,7 @@ launch() {
 	# Compiled code is kept between runs: half the start-up time of a command.
 	[ -w "$home" ] && export NODE_COMPILE_CACHE="$home/.cache/node"
 	# shellcheck disable=SC2086 # the flags of a launcher are words
-	exec "$node" $node_flags --disable-warning=ExperimentalWarning "$program" "$@"
+	exec "$node" ${node_flags-} --disable-warning=ExperimentalWarning "$program" "$@"
 }
 
 # The machine's own node, if it is new enough to run what we ship.
