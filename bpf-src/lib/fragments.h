@@ -57,7 +57,9 @@ static __always_inline int fragment_ports(struct packet *p, const bool v6)
 		return DROP_FRAG_NOT_FOUND;
 	p->sport = known->sport;
 	p->dport = known->dport;
-	if (p->protocol == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) && !p->sport && p->dport)
+	if (p->protocol == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) && !p->sport && p->dport) {
 		p->flags |= PACKET_ECHO_REPLY;
+		p->icmp_type = v6 ? ICMPV6_ECHO_REPLY : ICMP_ECHOREPLY;
+	}
 	return 0;
 }

@@ -136,7 +136,8 @@ static __always_inline __u32 segment_len(struct __sk_buff *skb, const struct pac
 	return skb->gso_size ? p->l4_off - ETH_HLEN + p->l4_header_len + skb->gso_size : p->l3_len;
 }
 
-/* Checks that a packet may go one hop further. Returns 0; TC_ACT_REDIRECT if the packet has become an answer that is to
+/* Checks that a packet may go one hop further. One that is too big is never cut up, whatever its DF bit says: its sender
+ * learns the size and makes fragments itself. Returns 0; TC_ACT_REDIRECT if the packet has become an answer that is to
  * go back where it came from; or DROP_*.
  */
 static __always_inline int forwardable(struct __sk_buff *skb, const struct packet *p, __u32 mtu, bool hop,
