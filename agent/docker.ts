@@ -13,6 +13,8 @@ import type { Clock } from '../runtime/clock.ts';
 
 /** Pause between questions while Docker does not list an endpoint yet. */
 const ASK_AGAIN_MS = 15;
+/** An engine that says nothing for so long is taken for dead. */
+const SILENCE_MS = 5_000;
 
 const NetworkInspect = z.object({
   Id: z.string(),
@@ -61,8 +63,8 @@ export class DockerEngine {
   readonly #docker: Docker;
   readonly #clock: Clock;
 
-  constructor(socketPath: string, clock: Clock) {
-    this.#docker = new Docker({ socketPath });
+  constructor(socketPath: string, clock: Clock, silenceMs = SILENCE_MS) {
+    this.#docker = new Docker({ socketPath, timeout: silenceMs });
     this.#clock = clock;
   }
 
@@ -74,6 +76,17 @@ export class DockerEngine {
 
   /** The container behind an endpoint, asked for until it is listed or the signal aborts. */
   async find(networkId: string, dockerEndpointId: string, signal: AbortSignal): Promise<DockerContainer | undefined> {
+    const aborted = new Promise<undefined>((resolve) => {
+      signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    });
+    return await Promise.race([this.#search(networkId, dockerEndpointId, signal), aborted]);
+  }
+
+  async #search(
+    networkId: string,
+    dockerEndpointId: string,
+    signal: AbortSignal,
+  ): Promise<DockerContainer | undefined> {
     while (!signal.aborted) {
       const network = await this.network(networkId);
       const entry = Object.entries(network?.Containers ?? {}).find(
