@@ -271,6 +271,13 @@ test('a broken endpoint file is set aside and the others are restored', async ()
   assert.ok(readdirSync(join(world.stateDir, 'endpoints')).includes('77.json.broken'));
 });
 
+test('what a write cut short left behind is cleared away at the next start', async () => {
+  const world = new World();
+  writeFileSync(join(world.stateDir, 'endpoints', '1.json.0123456789ab.tmp'), '{');
+  await world.manager().restore();
+  assert.deepEqual(readdirSync(join(world.stateDir, 'endpoints')), []);
+});
+
 test('labels changed by hand give another identity and give the old one back', async () => {
   const world = new World();
   const manager = world.manager();

@@ -4,13 +4,13 @@
  * Endpoints on disk: one JSON file each in `<state>/endpoints/`, so that an agent that was killed finds them again.
  * Written before Docker is answered; a file that cannot be read is set aside and reported, never guessed at.
  */
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { IpAddress } from '../net/ip.ts';
 import { MacAddress } from '../net/mac.ts';
 import type { Logger } from '../runtime/logger.ts';
-import { readJsonFile, writeFileAtomic } from '../runtime/state-file.ts';
+import { prepareStateFolder, readJsonFile, writeFileAtomic } from '../runtime/state-file.ts';
 import { Endpoint, type EndpointIdentity } from './endpoint.ts';
 
 const Record = z.strictObject({
@@ -80,7 +80,7 @@ export class EndpointStore {
 
   /** Everything that can be read, in state `restoring`; what cannot is renamed to `<file>.broken` and logged. */
   async load(now: number): Promise<Endpoint[]> {
-    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    await prepareStateFolder(this.#dir);
     const endpoints: Endpoint[] = [];
     for (const name of (await readdir(this.#dir)).filter((name) => name.endsWith('.json'))) {
       const path = join(this.#dir, name);
