@@ -15,55 +15,55 @@ import type { Direction, Rule } from './rule.ts';
 import type { CachedSelector, SelectorCache } from './selector-cache.ts';
 import type { Contributor } from './values.ts';
 
-/** A rule in the repository; `S` is what its subjects are. */
-export interface StoredRule<S> {
+/** A rule in the repository; `P` is the policy of subjects. */
+export interface StoredRule<P> {
   readonly id: number;
   readonly rule: Rule;
   /** The directions in which it has entries. */
   readonly speaksOf: Readonly<Record<Direction, boolean>>;
   /** By requirements; those without any are there as long as the rule. */
-  readonly sets: Map<string, FilterSet<S>>;
+  readonly sets: Map<string, FilterSet<P>>;
   /** Each holds one use of the prefix's identity. */
   readonly prefixes: readonly Prefix[];
-  /** The subjects that it acts on. */
-  readonly subjects: Set<S>;
+  /** Those that it acts on. */
+  readonly policies: Set<P>;
 }
 
 /** What a rule says to subjects with the same requirements. */
-export interface FilterSet<S> {
+export interface FilterSet<P> {
   readonly key: string;
-  readonly filters: readonly Filter<S>[];
-  readonly subjects: Set<S>;
+  readonly filters: readonly Filter<P>[];
+  readonly policies: Set<P>;
 }
 
-export interface Filter<S> extends Contributor {
-  readonly stored: StoredRule<S>;
-  readonly set: FilterSet<S>;
+export interface Filter<P> extends Contributor {
+  readonly stored: StoredRule<P>;
+  readonly set: FilterSet<P>;
   readonly spec: FilterSpec;
   /** Undefined: any peer. */
-  readonly peers: readonly CachedSelector<Filter<S>>[] | undefined;
+  readonly peers: readonly CachedSelector<Filter<P>>[] | undefined;
 }
 
 /** Port of the proxy that a redirect goes to. */
 export type ProxyPort = (redirect: Redirect, direction: Direction) => number;
 
-export class FilterSets<S> {
-  readonly #peers: SelectorCache<Filter<S>>;
+export class FilterSets<P> {
+  readonly #peers: SelectorCache<Filter<P>>;
   readonly #context: PeerContext;
   readonly #proxyPort: ProxyPort | undefined;
 
-  constructor(peers: SelectorCache<Filter<S>>, context: PeerContext, proxyPort: ProxyPort | undefined) {
+  constructor(peers: SelectorCache<Filter<P>>, context: PeerContext, proxyPort: ProxyPort | undefined) {
     this.#peers = peers;
     this.#context = context;
     this.#proxyPort = proxyPort;
   }
 
   /** The rule's set for these requirements. When it throws (there is no proxy), nothing has changed. */
-  of(stored: StoredRule<S>, requirements: Requirements): FilterSet<S> {
+  of(stored: StoredRule<P>, requirements: Requirements): FilterSet<P> {
     const known = stored.sets.get(requirements.key);
     if (known !== undefined) return known;
-    const filters: Filter<S>[] = [];
-    const set: FilterSet<S> = { key: requirements.key, filters, subjects: new Set() };
+    const filters: Filter<P>[] = [];
+    const set: FilterSet<P> = { key: requirements.key, filters, policies: new Set() };
     // Nothing here authenticates peers, so an entry that asks for it never allows.
     const specs = filtersOf(stored.rule, this.#context, requirements).filter(
       ({ authentication = 'disabled' }) => authentication === 'disabled',
@@ -74,26 +74,26 @@ export class FilterSets<S> {
     return set;
   }
 
-  /** Ends a subject's use of a set. */
-  leave(stored: StoredRule<S>, set: FilterSet<S>, subject: S): void {
-    set.subjects.delete(subject);
-    if (set.subjects.size === 0 && set.key !== NO_REQUIREMENTS.key) this.#forget(stored, set);
+  /** Ends a policy's use of a set. */
+  leave(stored: StoredRule<P>, set: FilterSet<P>, policy: P): void {
+    set.policies.delete(policy);
+    if (set.policies.size === 0 && set.key !== NO_REQUIREMENTS.key) this.#forget(stored, set);
   }
 
-  /** Takes the rule's filters out of the cache; no subject uses them any more. */
-  forgetAll(stored: StoredRule<S>): void {
+  /** Takes the rule's filters out of the cache; no policy uses them any more. */
+  forgetAll(stored: StoredRule<P>): void {
     for (const set of stored.sets.values()) this.#forget(stored, set);
   }
 
-  #forget(stored: StoredRule<S>, set: FilterSet<S>): void {
+  #forget(stored: StoredRule<P>, set: FilterSet<P>): void {
     stored.sets.delete(set.key);
     for (const filter of set.filters) {
       for (const { selector } of filter.peers ?? []) this.#peers.release(selector, filter);
     }
   }
 
-  #newFilter(stored: StoredRule<S>, set: FilterSet<S>, spec: FilterSpec, proxyPort: number): Filter<S> {
-    const peers: CachedSelector<Filter<S>>[] | undefined = spec.peers === undefined ? undefined : [];
+  #newFilter(stored: StoredRule<P>, set: FilterSet<P>, spec: FilterSpec, proxyPort: number): Filter<P> {
+    const peers: CachedSelector<Filter<P>>[] | undefined = spec.peers === undefined ? undefined : [];
     const filter = { stored, set, spec, peers, precedence: spec.precedence, proxyPort, ruleId: stored.id };
     // A selector that is written twice in an entry counts once.
     peers?.push(...new Set(spec.peers?.map((selector) => this.#peers.use(selector, filter))));

@@ -13,7 +13,7 @@ import { WHOLE_LANGUAGE } from './language.ts';
 import type { PolicyEntry, PolicyKey } from './map-entry.ts';
 import { parseRules } from './parse/rule.ts';
 import { PolicyRepository } from './repository.ts';
-import type { EnforcementMode } from './subject.ts';
+import type { EnforcementMode } from './subject-policy.ts';
 
 const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 500);
 const SLOTS = 4;
@@ -25,7 +25,7 @@ type Event =
   | { readonly kind: 'forget' | 'subject' | 'unsubject'; readonly slot: number }
   | { readonly kind: 'port'; readonly slot: number; readonly port: number }
   | { readonly kind: 'mode'; readonly mode: EnforcementMode }
-  | { readonly kind: 'take' };
+  | { readonly kind: 'take' | 'look' };
 
 const slot = fc.nat(SLOTS - 1);
 const make = <T extends Record<string, unknown>>(shape: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
@@ -41,7 +41,7 @@ const event: fc.Arbitrary<Event> = fc.oneof(
   },
   { weight: 1, arbitrary: make({ kind: fc.constant('port' as const), slot, port: fc.constantFrom(0, 80, 8080) }) },
   { weight: 1, arbitrary: make({ kind: fc.constant('mode' as const), mode: enforcements }) },
-  { weight: 3, arbitrary: make({ kind: fc.constant('take' as const) }) },
+  { weight: 3, arbitrary: make({ kind: fc.constantFrom('take' as const, 'look' as const) }) },
 );
 
 /** Most histories begin with endpoints, so that rules have something to act on. */
@@ -132,6 +132,9 @@ function apply(repository: PolicyRepository, history: History, step: Event): voi
     case 'mode':
       repository.setEnforcement(step.mode);
       history.mode = step.mode;
+      return;
+    case 'look':
+      for (const subject of history.subjects) mapTexts(repository, subject);
       return;
     case 'take':
       return;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * The entries that one subject's policy map should hold, kept up to date contributor by contributor.
+ * The entries that a subject's policy map should hold, kept up to date contributor by contributor.
  *
  * Each entry (a cell here) has the strongest verdict among its contributors. The kernel looks up the longest match in
  * the trie of the peer's identity and in the trie of "any", and takes the stronger of the two; so within one trie an
@@ -119,6 +119,28 @@ export class MapState {
       cell.taken = cell.current && this.#values.share(cell.current);
     }
     return changes;
+  }
+
+  /** A copy that goes its own way from here on: same cells, same changes not yet taken. */
+  fork(): MapState {
+    const copy = new MapState(this.#values);
+    for (const egress of [false, true]) {
+      for (const trie of this.#tries(egress).values()) {
+        const cells = new Map<L4Key, Cell>();
+        const twin: Trie = { ...trie, cells };
+        copy.#tries(egress).set(trie.identity, twin);
+        for (const [l4, cell] of trie.cells) {
+          const { current, taken } = cell;
+          if (current !== undefined) this.#values.share(current);
+          if (taken !== undefined) this.#values.share(taken);
+          const cellTwin: Cell = { ...cell, trie: twin, contributors: [...cell.contributors] };
+          cells.set(l4, cellTwin);
+          if (cell.stale) copy.#stale.push(cellTwin);
+          if (cell.changed) copy.#changed.push(cellTwin);
+        }
+      }
+    }
+    return copy;
   }
 
   /** Gives up all values. The state is of no use afterwards. */

@@ -50,7 +50,7 @@ class World {
   }
 
   import(...rules: unknown[]): void {
-    this.repository.import(parseRules(rules, { language: WHOLE_LANGUAGE }));
+    this.repository.import(parseRules(rules, { language: { ...WHOLE_LANGUAGE, requires: true } }));
   }
 
   ingress(from: number, port: number, protocol = TCP): PolicyEntry | undefined {
@@ -394,4 +394,38 @@ test('names and patterns of toFQDNs select the addresses that have their label',
   const id = numericIdentity(0x0100_7777);
   world.repository.addIdentity(id, LabelSet.of([fqdnLabel(peer!), ...cidrLabels(Prefix.parse('192.0.2.1'))]));
   assert.deepEqual(world.changes(), [`+to ${id} 0/0/0`]);
+});
+
+test('what is required of peers narrows rules that come later, also those for some subjects only', () => {
+  const world = new World();
+  world.repository.addSubject(APP3);
+  const prod = { matchLabels: { env: 'prod' } };
+  world.import({ endpointSelector: {}, ingress: [{ fromRequires: [prod] }] });
+  world.import(classic);
+  assert.equal(world.reaches(APP2, 80), false);
+  world.repository.addIdentity(APP2, LabelSet.fromTexts(['container:id=app2', 'container:env=prod']));
+  assert.equal(world.reaches(APP2, 80), true);
+});
+
+test('subjects that the same rules select get the same changes, until a rule tells them apart', () => {
+  const world = new World();
+  world.repository.addSubject(APP3);
+  world.changes();
+  world.import({ endpointSelector: {}, ingress: [{ fromEndpoints: [app(2)] }] });
+  const [first, second] = world.repository.takeUpdates();
+  assert.deepEqual([first?.subject, second?.subject], [APP1, APP3]);
+  assert.deepEqual(first?.upserts, second?.upserts);
+  world.import(classic);
+  const [only, none] = world.repository.takeUpdates();
+  assert.deepEqual([only?.subject, none], [APP1, undefined]);
+  world.repository.deleteByLabels([parseSelectLabel('name=classic')]);
+  world.repository.takeUpdates();
+  world.repository.setEnforcement('always');
+  assert.deepEqual(
+    world.repository
+      .takeUpdates()
+      .map(({ subject }) => subject)
+      .sort(),
+    [APP1, APP3],
+  );
 });

@@ -25,18 +25,20 @@ import { FilterSets, type ProxyPort } from './filter-sets.ts';
 import { NO_REQUIREMENTS, type NamedPort } from './filter.ts';
 import type { PolicyPacket } from './lookup.ts';
 import { l4Key, type PolicyEntry } from './map-entry.ts';
-import type { MapChanges } from './map-state.ts';
 import { fqdnLabel, peersOf, prefixesOf, usesGroups, type CidrGroup, type PeerContext } from './peer-selectors.ts';
 import { isDeny, speaksOf, type Direction, type FqdnPeer, type Rule } from './rule.ts';
 import { SelectorCache, type SelectorChange } from './selector-cache.ts';
 import {
-  Subject,
+  acceptsRule,
+  subjectKind,
+  SubjectPolicy,
   type EnforcementMode,
   type SubjectFilter,
   type NumberedPort,
   type SubjectRule,
   type SubjectSettings,
-} from './subject.ts';
+} from './subject-policy.ts';
+import { SubjectPolicies, type SubjectUpdate } from './subject-policies.ts';
 import { ValueTable } from './values.ts';
 
 export interface PolicyRepositoryOptions {
@@ -58,10 +60,6 @@ export interface ImportOptions {
   readonly replace?: boolean;
   /** Rules that have all these labels go. */
   readonly replaceWithLabels?: readonly Label[];
-}
-
-export interface SubjectUpdate extends MapChanges {
-  readonly subject: NumericIdentity;
 }
 
 export interface SelectorInfo {
@@ -88,8 +86,8 @@ export class PolicyRepository {
   readonly #peers = new SelectorCache<SubjectFilter>();
   /** Subjects only, for the rules' own selectors. */
   readonly #subjectCache = new SelectorCache<SubjectRule>();
-  readonly #filterSets: FilterSets<Subject>;
-  readonly #subjects = new Map<NumericIdentity, Subject>();
+  readonly #filterSets: FilterSets<SubjectPolicy>;
+  readonly #policies: SubjectPolicies;
   readonly #namedPorts = new Map<NumericIdentity, NamedPorts>();
 
   #enforcement: EnforcementMode;
@@ -107,6 +105,7 @@ export class PolicyRepository {
     };
     this.#cidrIdentities = new CidrIdentities(options.cidrIdentities, this.#context.families);
     this.#filterSets = new FilterSets(this.#peers, this.#context, options.proxyPort);
+    this.#policies = new SubjectPolicies(this.#values);
     for (const [id, labels] of reservedIdentities()) this.addIdentity(id, labels);
   }
 
@@ -122,7 +121,7 @@ export class PolicyRepository {
   setEnforcement(mode: EnforcementMode): void {
     this.#enforcement = mode;
     const settings = this.#settings();
-    for (const subject of this.#subjects.values()) subject.applySettings(settings);
+    for (const policy of this.#policies) policy.applySettings(settings);
   }
 
   /**
@@ -168,8 +167,7 @@ export class PolicyRepository {
   /** Makes an identity known as a peer, or gives it other labels. Nothing happens if it is known with these. */
   addIdentity(id: NumericIdentity, labels: LabelSet): void {
     this.#applyPeerChanges(this.#peers.add(id, labels));
-    const subject = this.#subjects.get(id);
-    if (subject !== undefined) this.#relabel(subject, labels);
+    if (this.#policies.has(id)) this.#relabel(id, labels);
   }
 
   removeIdentity(id: NumericIdentity): void {
@@ -182,54 +180,49 @@ export class PolicyRepository {
 
   /** Keeps the policy of this identity resolved from now on; the identity must be known. */
   addSubject(id: NumericIdentity): void {
-    if (this.#subjects.has(id)) return;
+    if (this.#policies.has(id)) return;
     const labels = this.#peers.labelsOf(id);
     if (labels === undefined) {
       throw new CiliumError('NotFound', `identity ${identityName(id)} is not known to the policy repository`, {
         identity: id,
       });
     }
-    const subject = new Subject(id, this.#settings(), this.#values);
-    this.#subjects.set(id, subject);
-    this.#relabel(subject, labels);
+    const kind = subjectKind(labels);
+    const selecting = this.#subjectCache.add(id, labels).flatMap(({ selector }) => [...selector.users]);
+    const rules = selecting.filter(({ rule }) => acceptsRule(kind, rule));
+    this.#policies.add(id, kind, rules, this.#settings(), this.#namedPorts.has(id));
   }
 
   removeSubject(id: NumericIdentity): void {
-    const subject = this.#subjects.get(id);
-    if (subject === undefined) return;
+    if (!this.#policies.has(id)) return;
+    this.#policies.remove(id);
     this.#subjectCache.remove(id);
-    this.#subjects.delete(id);
-    subject.dispose();
   }
 
   /** The whole policy map of a subject. Does not count as taking updates. */
   entries(id: NumericIdentity): Iterable<PolicyEntry> {
-    return this.#subject(id).map.entries();
+    return this.#policies.of(id).map.entries();
   }
 
   /** Net changes since the last call, of the subjects that have any; for a new subject that is its whole map. */
   takeUpdates(): SubjectUpdate[] {
-    const updates: SubjectUpdate[] = [];
-    for (const subject of this.#subjects.values()) {
-      if (!subject.map.hasChanges) continue;
-      const changes = subject.map.takeChanges();
-      if (changes.upserts.length > 0 || changes.deletes.length > 0) updates.push({ subject: subject.id, ...changes });
-    }
-    return updates;
+    return this.#policies.takeUpdates();
   }
 
   enforced(id: NumericIdentity): Record<Direction, boolean> {
-    const subject = this.#subject(id);
-    return { ingress: subject.enforced('ingress'), egress: subject.enforced('egress') };
+    const policy = this.#policies.of(id);
+    return { ingress: policy.enforced('ingress'), egress: policy.enforced('egress') };
   }
 
   /** What names of ports mean for this identity's endpoints; an empty map forgets them. */
   setNamedPorts(id: NumericIdentity, ports: NamedPorts): void {
+    const own = this.#policies.has(id) ? this.#policies.alone(id) : undefined;
     // Egress filters of every subject may look for a name among all endpoints.
-    for (const subject of this.#subjects.values()) subject.applyNamedPorts(false);
+    for (const policy of this.#policies) policy.applyNamedPorts(false);
     if (ports.size > 0) this.#namedPorts.set(id, ports);
     else this.#namedPorts.delete(id);
-    for (const subject of this.#subjects.values()) subject.applyNamedPorts(true);
+    if (own !== undefined) own.portNamesOf = ports.size > 0 ? id : undefined;
+    for (const policy of this.#policies) policy.applyNamedPorts(true);
   }
 
   /** Gives a CIDR group its prefixes and labels; undefined: there is no such group (any more). */
@@ -253,7 +246,7 @@ export class PolicyRepository {
   explain(subject: NumericIdentity, packet: PolicyPacket): Explanation {
     const identity = numericIdentity(packet.identity);
     const l4 = l4Key(packet.protocol, packet.port);
-    const { filters, allowedBySetting } = this.#subject(subject).hits(identity, packet.egress, l4);
+    const { filters, allowedBySetting } = this.#policies.of(subject).hits(identity, packet.egress, l4);
     const reasons = filters.map(({ stored, spec, peers }) => ({
       rule: stored.rule,
       section: spec.section,
@@ -269,7 +262,7 @@ export class PolicyRepository {
   /** Rules that contradict one another for this subject. The strongest redirect counts until that is mended. */
   conflicts(id: NumericIdentity): string[] {
     return findConflicts(
-      Array.from(this.#subject(id).rules, (stored) => stored.rule),
+      Array.from(this.#policies.of(id).rules, (stored) => stored.rule),
       this.#context,
     );
   }
@@ -291,7 +284,7 @@ export class PolicyRepository {
       speaksOf: { ingress: speaksOf(rule, 'ingress'), egress: speaksOf(rule, 'egress') },
       sets: new Map(),
       prefixes: prefixesOf(rule, this.#groups),
-      subjects: new Set(),
+      policies: new Set(),
     };
     this.#filterSets.of(stored, NO_REQUIREMENTS);
     try {
@@ -302,16 +295,14 @@ export class PolicyRepository {
       throw error;
     }
     this.#rules.set(id, stored);
-    for (const identity of this.#subjectCache.use(rule.subject.selector, stored).identities) {
-      const subject = this.#subject(identity);
-      if (subject.accepts(rule)) subject.addRule(stored);
-    }
+    const selected = this.#subjectCache.use(rule.subject.selector, stored).identities;
+    this.#policies.addRule(stored, selected);
     return stored;
   }
 
   /** The rule keeps its place among the others, for `#install` under the same number. */
   #uninstall(stored: SubjectRule): void {
-    for (const subject of stored.subjects) subject.removeRule(stored);
+    this.#policies.removeRule(stored);
     this.#filterSets.forgetAll(stored);
     this.#subjectCache.release(stored.rule.subject.selector, stored);
     for (const identity of this.#cidrIdentities.release(stored.prefixes)) this.removeIdentity(identity);
@@ -323,37 +314,32 @@ export class PolicyRepository {
   }
 
   #refuseConflicts(added: readonly SubjectRule[], leaving: readonly SubjectRule[]): void {
-    const subjects = new Set(added.filter(({ rule }) => mayConflict(rule)).flatMap((stored) => [...stored.subjects]));
-    for (const { rules } of subjects) {
-      const staying = [...rules].filter((stored) => !leaving.includes(stored)).map(({ rule }) => rule);
+    const gone = new Set(leaving);
+    const policies = new Set(added.filter(({ rule }) => mayConflict(rule)).flatMap((stored) => [...stored.policies]));
+    for (const { rules } of policies) {
+      const staying = [...rules].filter((stored) => !gone.has(stored)).map(({ rule }) => rule);
       const conflicts = findConflicts(staying, this.#context);
       if (conflicts.length > 0) throw new CiliumError('InvalidArgument', conflicts.join('\n'), { conflicts });
     }
   }
 
-  #relabel(subject: Subject, labels: LabelSet): void {
-    const changes = this.#subjectCache.add(subject.id, labels);
+  #relabel(id: NumericIdentity, labels: LabelSet): void {
+    if (this.#subjectCache.labelsOf(id)?.equals(labels) === true) return;
+    const policy = this.#policies.alone(id);
+    const changes = this.#subjectCache.add(id, labels);
+    for (const stored of [...policy.rules]) policy.removeRule(stored);
+    policy.changeKind(subjectKind(labels));
     for (const { selector, selected } of changes) {
-      if (!selected) for (const stored of selector.users) if (subject.has(stored)) subject.removeRule(stored);
-    }
-    subject.relabel(labels);
-    for (const { selector, selected } of changes) {
-      if (selected) for (const stored of selector.users) if (subject.accepts(stored.rule)) subject.addRule(stored);
+      if (selected) for (const stored of selector.users) if (policy.accepts(stored.rule)) policy.addRule(stored);
     }
   }
 
   #applyPeerChanges(changes: readonly SelectorChange<SubjectFilter>[]): void {
     for (const { selector, identity, selected } of changes) {
       for (const filter of selector.users) {
-        for (const subject of filter.set.subjects) subject.applySelection(filter, identity, selected);
+        for (const policy of filter.set.policies) policy.applySelection(filter, identity, selected);
       }
     }
-  }
-
-  #subject(id: NumericIdentity): Subject {
-    const subject = this.#subjects.get(id);
-    if (subject !== undefined) return subject;
-    throw new CiliumError('NotFound', `no policy is kept for identity ${identityName(id)}`, { identity: id });
   }
 
   #settings(): SubjectSettings {
@@ -362,13 +348,14 @@ export class PolicyRepository {
       allowLocalhost: this.#allowLocalhost,
       hostFirewall: this.#hostFirewall,
       filterSets: this.#filterSets,
-      resolvePort: (subject, egress, port) => this.#resolvePort(egress ? undefined : subject.id, port),
+      resolvePort: (own, port) => this.#resolvePort(own, port),
     };
   }
 
-  /** Ingress: among the subject's own names. Egress: among those of all endpoints, unless they disagree. */
-  #resolvePort(own: NumericIdentity | undefined, { name, protocols }: NamedPort): readonly NumberedPort[] {
-    const maps = own === undefined ? [...this.#namedPorts.values()] : [this.#namedPorts.get(own) ?? NO_NAMED_PORTS];
+  /** Ports of this name, unless those that have it disagree. */
+  #resolvePort(own: NumericIdentity | 'all' | undefined, { name, protocols }: NamedPort): readonly NumberedPort[] {
+    const mine = own === undefined || own === 'all' ? undefined : this.#namedPorts.get(own);
+    const maps = own === 'all' ? [...this.#namedPorts.values()] : [mine ?? NO_NAMED_PORTS];
     const found = new Map<number, Set<number>>();
     for (const { protocol, port } of maps.flatMap((names) => names.get(name) ?? [])) {
       if (protocols.includes(protocol)) found.set(protocol, (found.get(protocol) ?? new Set()).add(port));

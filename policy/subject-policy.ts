@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/** One subject: the rules that select it, and what follows for its map. */
+/**
+ * The policy of all subjects that the same rules select, and the map that follows from it.
+ *
+ * Subjects share one as long as nothing tells them apart. A rule for some of them, or names of ports of one, make the
+ * repository fork it.
+ */
 import type { LabelSet } from '../identity/label-set.ts';
 import { LABEL_SOURCE } from '../identity/label.ts';
 import { RESERVED_IDENTITIES, type NumericIdentity } from '../identity/numeric-identity.ts';
@@ -12,8 +17,8 @@ import type { Filter, FilterSet, FilterSets, StoredRule } from './filter-sets.ts
 import type { Contributor, ValueTable } from './values.ts';
 
 /** A rule in the repository, and a filter of one. */
-export type SubjectRule = StoredRule<Subject>;
-export type SubjectFilter = Filter<Subject>;
+export type SubjectRule = StoredRule<SubjectPolicy>;
+export type SubjectFilter = Filter<SubjectPolicy>;
 
 export type EnforcementMode = 'default' | 'always' | 'never';
 
@@ -24,9 +29,9 @@ export interface SubjectSettings {
   readonly allowLocalhost: boolean;
   /** Policy acts on the host too. */
   readonly hostFirewall: boolean;
-  /** Port numbers of a name for filters of this direction. */
-  readonly resolvePort: (subject: Subject, egress: boolean, port: NamedPort) => readonly NumberedPort[];
-  readonly filterSets: FilterSets<Subject>;
+  /** Port numbers of a name: among the names of `own`, or among those of all endpoints. */
+  readonly resolvePort: (own: NumericIdentity | undefined | 'all', port: NamedPort) => readonly NumberedPort[];
+  readonly filterSets: FilterSets<SubjectPolicy>;
 }
 
 export interface NumberedPort {
@@ -42,46 +47,122 @@ interface RuleCount {
   open: boolean;
 }
 
-export class Subject {
-  readonly id: NumericIdentity;
+/** Reasons of entries that no rule asks for. */
+interface SettingReasons {
+  readonly open: Contributor;
+  readonly localhost: Contributor;
+}
+
+/** What sets subjects apart besides their rules. */
+export interface SubjectKind {
+  readonly isHost: boolean;
+  /** An endpoint without labels yet. */
+  readonly isInit: boolean;
+}
+
+export function subjectKind(labels: LabelSet): SubjectKind {
+  return { isHost: labels.has(LABEL_SOURCE.reserved, 'host'), isInit: labels.has(LABEL_SOURCE.reserved, 'init') };
+}
+
+/** Host policies act on hosts only, all others never. */
+export function acceptsRule({ isHost }: SubjectKind, rule: Rule): boolean {
+  return (rule.subject.kind === 'node') === isHost;
+}
+
+export class SubjectPolicy {
+  readonly subjects = new Set<NumericIdentity>();
   readonly map: MapState;
-  readonly #sets = new Map<SubjectRule, FilterSet<Subject>>();
-  #requirements = NO_REQUIREMENTS;
-  readonly #counts: Record<Direction, RuleCount> = {
-    ingress: { all: 0, closing: 0, open: false },
-    egress: { all: 0, closing: 0, open: false },
-  };
-  /** Reasons of entries that no rule asks for. */
-  readonly #openDirection: Contributor = { precedence: PRECEDENCE_ALLOW, proxyPort: 0, ruleId: undefined };
-  readonly #allowLocalhost: Contributor = { precedence: PRECEDENCE_ALLOW, proxyPort: 0, ruleId: undefined };
+  /** The only subject, if it has names for ports; such a policy is never shared. */
+  portNamesOf: NumericIdentity | undefined;
+  readonly #sets = new Map<SubjectRule, FilterSet<SubjectPolicy>>();
+  readonly #counts: Record<Direction, RuleCount>;
+  readonly #reasons: SettingReasons;
   #settings: SubjectSettings;
-  #isHost = false;
-  #isInit = false;
+  #kind: SubjectKind;
+  #requirements = NO_REQUIREMENTS;
   #filtersApply: boolean;
   #localhostAllowed = false;
+  #rulesHash = 0;
 
-  constructor(id: NumericIdentity, settings: SubjectSettings, values: ValueTable) {
-    this.id = id;
-    this.map = new MapState(values);
+  private constructor(
+    kind: SubjectKind,
+    settings: SubjectSettings,
+    map: MapState,
+    reasons: SettingReasons,
+    counts: Record<Direction, RuleCount>,
+  ) {
+    this.map = map;
+    this.#kind = kind;
     this.#settings = settings;
+    this.#reasons = reasons;
+    this.#counts = counts;
     this.#filtersApply = this.#enforceable();
-    this.#settleDefaults();
   }
 
-  relabel(labels: LabelSet): void {
-    this.#isHost = labels.has(LABEL_SOURCE.reserved, 'host');
-    this.#isInit = labels.has(LABEL_SOURCE.reserved, 'init');
+  /** Without rules. */
+  static create(kind: SubjectKind, settings: SubjectSettings, values: ValueTable): SubjectPolicy {
+    const reason = (): Contributor => ({ precedence: PRECEDENCE_ALLOW, proxyPort: 0, ruleId: undefined });
+    const count = (): RuleCount => ({ all: 0, closing: 0, open: false });
+    const policy = new SubjectPolicy(
+      kind,
+      settings,
+      new MapState(values),
+      { open: reason(), localhost: reason() },
+      { ingress: count(), egress: count() },
+    );
+    policy.#settleDefaults();
+    return policy;
+  }
+
+  /** A copy without subjects that goes its own way from here on. */
+  fork(): SubjectPolicy {
+    const counts = { ingress: { ...this.#counts.ingress }, egress: { ...this.#counts.egress } };
+    const copy = new SubjectPolicy(this.#kind, this.#settings, this.map.fork(), this.#reasons, counts);
+    copy.#requirements = this.#requirements;
+    copy.#localhostAllowed = this.#localhostAllowed;
+    copy.#rulesHash = this.#rulesHash;
+    for (const [stored, set] of this.#sets) {
+      copy.#sets.set(stored, set);
+      stored.policies.add(copy);
+      set.policies.add(copy);
+    }
+    return copy;
+  }
+
+  /** Equal for equal sets of rules. */
+  get rulesHash(): number {
+    return this.#rulesHash;
+  }
+
+  /** True when both say the same, now and for as long as the same happens to both. */
+  equals(other: SubjectPolicy): boolean {
+    return other.portNamesOf === undefined && this.isFor(other.#kind, [...other.#sets.keys()]);
+  }
+
+  /** True when this is the policy of any subject of this kind that exactly these rules select. */
+  isFor({ isHost, isInit }: SubjectKind, rules: readonly SubjectRule[]): boolean {
+    return (
+      this.portNamesOf === undefined &&
+      isHost === this.#kind.isHost &&
+      isInit === this.#kind.isInit &&
+      rules.length === this.#sets.size &&
+      rules.every((stored) => this.#sets.has(stored))
+    );
+  }
+
+  /** Only while no rules are there. */
+  changeKind(kind: SubjectKind): void {
+    this.#kind = kind;
     this.#settleFilters();
   }
 
-  /** Host policies act on hosts only, all others never. */
   accepts(rule: Rule): boolean {
-    return (rule.subject.kind === 'node') === this.#isHost;
+    return acceptsRule(this.#kind, rule);
   }
 
   enforced(direction: Direction): boolean {
     if (!this.#enforceable()) return false;
-    return this.#isInit || this.#settings.enforcement === 'always' || this.#counts[direction].all > 0;
+    return this.#kind.isInit || this.#settings.enforcement === 'always' || this.#counts[direction].all > 0;
   }
 
   get rules(): IterableIterator<SubjectRule> {
@@ -93,7 +174,7 @@ export class Subject {
   }
 
   addRule(stored: SubjectRule): void {
-    stored.subjects.add(this);
+    stored.policies.add(this);
     this.#count(stored, 1);
     this.#attach(stored);
     this.#settleRequirements(stored);
@@ -101,17 +182,17 @@ export class Subject {
   }
 
   removeRule(stored: SubjectRule): void {
-    stored.subjects.delete(this);
+    stored.policies.delete(this);
     this.#count(stored, -1);
     this.#detach(stored);
     this.#settleRequirements(stored);
     this.#settleDefaults();
   }
 
-  /** The subject is of no use afterwards. */
+  /** The policy is of no use afterwards. */
   dispose(): void {
     for (const [stored, set] of this.#sets) {
-      stored.subjects.delete(this);
+      stored.policies.delete(this);
       this.#settings.filterSets.leave(stored, set, this);
     }
     this.map.dispose();
@@ -137,7 +218,7 @@ export class Subject {
 
   #attach(stored: SubjectRule): void {
     const set = this.#settings.filterSets.of(stored, this.#requirements);
-    set.subjects.add(this);
+    set.policies.add(this);
     this.#sets.set(stored, set);
     if (this.#filtersApply) for (const filter of set.filters) this.#applyFilter(filter, true);
   }
@@ -187,10 +268,11 @@ export class Subject {
   }
 
   #enforceable(): boolean {
-    return this.#settings.enforcement !== 'never' && (!this.#isHost || this.#settings.hostFirewall);
+    return this.#settings.enforcement !== 'never' && (!this.#kind.isHost || this.#settings.hostFirewall);
   }
 
-  #count({ rule, speaksOf }: SubjectRule, step: 1 | -1): void {
+  #count({ id, rule, speaksOf }: SubjectRule, step: 1 | -1): void {
+    this.#rulesHash ^= Math.imul(id, 0x9e37_79b1);
     for (const direction of DIRECTIONS) {
       if (!speaksOf[direction]) continue;
       const count = this.#counts[direction];
@@ -201,18 +283,18 @@ export class Subject {
 
   /** A direction that is not enforced, or that no rule closes, has an entry that allows everything. */
   #settleDefaults(): void {
-    const strict = this.#isInit || this.#settings.enforcement === 'always';
+    const strict = this.#kind.isInit || this.#settings.enforcement === 'always';
     for (const direction of DIRECTIONS) {
       const count = this.#counts[direction];
       const open = !this.enforced(direction) || (!strict && count.closing === 0);
       if (open === count.open) continue;
       count.open = open;
-      this.#change(open, direction === 'egress', RESERVED_IDENTITIES.unknown, L4_ANY, this.#openDirection);
+      this.#change(open, direction === 'egress', RESERVED_IDENTITIES.unknown, L4_ANY, this.#reasons.open);
     }
     const localhost = this.#settings.allowLocalhost && this.enforced('ingress');
     if (localhost === this.#localhostAllowed) return;
     this.#localhostAllowed = localhost;
-    this.#change(localhost, false, RESERVED_IDENTITIES.host, L4_ANY, this.#allowLocalhost);
+    this.#change(localhost, false, RESERVED_IDENTITIES.host, L4_ANY, this.#reasons.localhost);
   }
 
   #applyFilter(filter: SubjectFilter, present: boolean): void {
@@ -229,7 +311,9 @@ export class Subject {
 
   #portsOf({ spec }: SubjectFilter): readonly L4Key[] {
     if (spec.namedPorts.length === 0) return spec.l4;
-    const resolved = spec.namedPorts.flatMap((named) => this.#settings.resolvePort(this, spec.egress, named));
+    const resolved = spec.namedPorts.flatMap((named) =>
+      this.#settings.resolvePort(spec.egress ? 'all' : this.portNamesOf, named),
+    );
     return [...spec.l4, ...resolved.map(({ protocol, port }) => l4Key(protocol, port))];
   }
 
