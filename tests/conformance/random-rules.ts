@@ -184,7 +184,7 @@ export const endpointLabels: fc.Arbitrary<string[]> = fc.oneof(
       { minLength: 1, maxLength: 3, selector: (label) => label.split('=')[0]! },
     ),
   },
-  { weight: 1, arbitrary: fc.constant(['reserved:init']) },
+  { weight: 1, arbitrary: fc.constant<string[]>(['reserved:init']) },
 );
 
 /** Packets at the edges of what the rules above speak of. */
