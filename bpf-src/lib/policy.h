@@ -7,11 +7,13 @@
 #define POLICY_SLOTS 4096
 #define POLICY_ENTRIES 16384
 
-/* What one endpoint, or several with the same policy, may do. Written by the agent only. */
+/* What one endpoint, or several with the same policy, may do. Written by the agent only. Sizes instead of types: the
+ * tries that the agent makes come without BTF, and kernel 6.1 refuses those next to a template that has it.
+ */
 struct policy_trie {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__type(key, struct policy_key);
-	__type(value, struct policy_entry);
+	__uint(key_size, sizeof(struct policy_key));
+	__uint(value_size, sizeof(struct policy_entry));
 	__uint(max_entries, POLICY_ENTRIES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 };
