@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { HOME } from '../../lab/node.ts';
 import { DockerNode } from './docker-node.ts';
 import { eventually, labForTests } from './support.ts';
@@ -68,6 +69,34 @@ test('privileged: a stopped agent leaves network and policy, and the next one ta
       policy: (status['policy'] as Record<string, Record<string, unknown>>)['realized']!['policy-enabled'],
     }));
   assert.deepEqual(facts(await node.lab.cilium(['endpoint', 'list', '-o', 'json'])), facts(listed));
+});
+
+test('privileged: a run begun while the agent is away for some seconds succeeds', async () => {
+  await node.lab.killAgent();
+  const run = node.container('late', 'net1');
+  await delay(3_000); // Docker tries again after 1, 3 and 7 seconds
+  await node.lab.startAgent();
+  await run;
+  assert.equal(await node.ask('app3', (await node.inside('late')).ipv4[0]!.replace(/\/.*/, '')), 'late');
+  await node.docker('rm', '-f', 'late');
+});
+
+test('privileged: an agent killed in the middle of a call fails that run and leaves nothing of it', async () => {
+  const [links, leases] = [await node.links(), await node.leases()];
+  // A stopped process takes the call in and does not answer: the kill comes while Docker waits.
+  const agent = node.lab.agentPid!;
+  process.kill(agent, 'SIGSTOP');
+  const run = node.lab.run(['docker', 'run', '-d', '--name', 'cut', '--network', 'net1', '-l', 'id=cut', 'web']);
+  await delay(1_000); // until Docker has sent its call
+  await node.lab.killAgent();
+  await node.lab.startAgent();
+  const { status, stderr } = await run;
+  if (status !== 0) assert.match(stderr, /Error response from daemon/);
+  await node.docker('rm', '-f', 'cut');
+  await eventually(async () => {
+    assert.deepEqual(await node.links(), links);
+    assert.deepEqual(await node.leases(), leases);
+  });
 });
 
 test('privileged: when engine and agent are killed with their containers, the next ones collect what is left', async () => {
