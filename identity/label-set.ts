@@ -56,6 +56,11 @@ export class LabelSet {
     return undefined;
   }
 
+  /** The first label of a source, in order. */
+  first(source: string): Label | undefined {
+    return this.#labels.find((label) => label.source === source);
+  }
+
   has(source: string, key: string): boolean {
     return this.find(source, key) !== undefined;
   }

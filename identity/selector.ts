@@ -11,6 +11,9 @@ import { parseCidrKey } from './cidr-label.ts';
 import { LABEL_SOURCE, parseSelectorKey } from './label.ts';
 import type { LabelSet } from './label-set.ts';
 
+/** In place of a key: any label of the source. Cannot be written in a rule. */
+export const ANY_KEY = '*';
+
 /** `Equals` is a pair of matchLabels, the others are operators of matchExpressions. */
 export const SELECTOR_OPERATORS = ['In', 'NotIn', 'Exists', 'DoesNotExist'] as const;
 export type SelectorOperator = (typeof SELECTOR_OPERATORS)[number];
@@ -111,8 +114,10 @@ function formatRequirement({ source, key, operator, values }: Requirement): stri
 
 function compile({ source, key, operator, values }: Requirement): (labels: LabelSet) => boolean {
   const prefix = source === LABEL_SOURCE.cidr ? parseCidrKey(key) : undefined;
-  const valueOf = (labels: LabelSet): string | undefined =>
-    prefix === undefined ? labels.find(source, key)?.value : liesInside(labels, prefix);
+  const valueOf = (labels: LabelSet): string | undefined => {
+    if (prefix !== undefined) return liesInside(labels, prefix);
+    return key === ANY_KEY ? labels.first(source)?.value : labels.find(source, key)?.value;
+  };
   const [first] = values;
   switch (operator) {
     case 'Equals':

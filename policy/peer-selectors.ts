@@ -5,7 +5,7 @@ import { formatCidrKey } from '../identity/cidr-label.ts';
 import type { LabelSet } from '../identity/label-set.ts';
 import { LABEL_SOURCE, type Label } from '../identity/label.ts';
 import { worldName, type Families } from '../identity/numeric-identity.ts';
-import { EndpointSelector, type Requirement } from '../identity/selector.ts';
+import { ANY_KEY, EndpointSelector, type Requirement } from '../identity/selector.ts';
 import type { Prefix } from '../net/ip.ts';
 import {
   SECTIONS,
@@ -17,10 +17,13 @@ import {
   type WrittenPrefix,
 } from './rule.ts';
 
+/** Names the cluster of an endpoint, where Kubernetes gives it one. */
+export const CLUSTER_KEY = 'io.cilium.k8s.policy.cluster';
+
 /** What selectors depend on besides the rule. */
 export interface PeerContext {
   readonly families: Families;
-  /** Value of the label `k8s:io.cilium.k8s.policy.cluster` by which the entity `cluster` knows its own. */
+  /** By it the entity `cluster` knows endpoints of Kubernetes as its own. */
   readonly clusterName: string;
   /** CIDR groups by name. */
   readonly groups: ReadonlyMap<string, CidrGroup>;
@@ -97,12 +100,19 @@ function entitySelectors(entity: Entity, context: PeerContext): EndpointSelector
     case 'cluster':
       return [
         ...['host', 'remote-node', 'init', 'ingress', 'health', 'unmanaged', 'kube-apiserver'].map(reserved),
-        EndpointSelector.ofLabel(LABEL_SOURCE.k8s, 'io.cilium.k8s.policy.cluster', context.clusterName),
+        EndpointSelector.ofLabel(LABEL_SOURCE.k8s, CLUSTER_KEY, context.clusterName),
+        CONTAINERS,
       ];
     default:
       return [reserved(entity)];
   }
 }
+
+/** Docker's endpoints belong to the cluster too, and have no label that says so; one that names a cluster is believed. */
+const CONTAINERS = new EndpointSelector([
+  { source: LABEL_SOURCE.container, key: ANY_KEY, operator: 'Exists', values: [] },
+  { source: LABEL_SOURCE.k8s, key: CLUSTER_KEY, operator: 'DoesNotExist', values: [] },
+]);
 
 function reserved(name: string): EndpointSelector {
   return EndpointSelector.ofLabel(LABEL_SOURCE.reserved, name);

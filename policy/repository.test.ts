@@ -429,3 +429,14 @@ test('subjects that the same rules select get the same changes, until a rule tel
     [APP1, APP3],
   );
 });
+
+test('the entity cluster means containers too, unless a label puts them in another cluster', () => {
+  const world = new World();
+  const other = numericIdentity(1004);
+  world.repository.addIdentity(other, LabelSet.fromTexts(['container:a', 'k8s:io.cilium.k8s.policy.cluster=other']));
+  world.import({ endpointSelector: app(1), ingress: [{ fromEntities: ['cluster'] }] });
+  assert.equal(world.reaches(APP2, 80), true);
+  assert.equal(world.reaches(RESERVED_IDENTITIES.host, 80), true);
+  assert.equal(world.reaches(other, 80), false);
+  assert.equal(world.reaches(RESERVED_IDENTITIES['world-ipv4'], 80), false);
+});

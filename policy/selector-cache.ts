@@ -12,7 +12,7 @@ import type { LabelSet } from '../identity/label-set.ts';
 import { LABEL_SOURCE } from '../identity/label.ts';
 import { parseCidrKey } from '../identity/cidr-label.ts';
 import type { NumericIdentity } from '../identity/numeric-identity.ts';
-import type { EndpointSelector, Requirement } from '../identity/selector.ts';
+import { ANY_KEY, type EndpointSelector, type Requirement } from '../identity/selector.ts';
 import type { Prefix } from '../net/ip.ts';
 import { PrefixTrie } from '../net/prefix-trie.ts';
 
@@ -183,7 +183,7 @@ function anchorOf(selector: EndpointSelector): Anchor {
   let valueAnchor: Anchor;
   for (const requirement of selector.requirements) {
     const { key, operator, values } = requirement;
-    if (operator === 'NotIn' || operator === 'DoesNotExist') continue;
+    if (operator === 'NotIn' || operator === 'DoesNotExist' || key === ANY_KEY) continue;
     const prefix = prefixOf(requirement);
     if (prefix !== undefined) return { prefix };
     if (operator === 'Exists') keyAnchor ??= { texts: [key] };

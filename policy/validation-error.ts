@@ -14,12 +14,16 @@ export interface Problem {
   readonly unsupported?: boolean;
 }
 
+/** Of the problems, in the message; `problems` has them all. */
+const MAX_SHOWN = 100;
+
 export class PolicyValidationError extends CiliumError {
   readonly problems: readonly Problem[];
 
   constructor(problems: readonly Problem[]) {
     const code = problems.every((problem) => problem.unsupported) ? 'Unsupported' : 'InvalidArgument';
-    super(code, problems.map(formatProblem).join('\n'), { problems });
+    const more = problems.length > MAX_SHOWN ? [`… and ${problems.length - MAX_SHOWN} more`] : [];
+    super(code, [...problems.slice(0, MAX_SHOWN).map(formatProblem), ...more].join('\n'), { problems });
     this.problems = problems;
   }
 }

@@ -4,15 +4,10 @@
 import { LABEL_SOURCE, type Label } from '../../identity/label.ts';
 import { EndpointSelector, type Requirement } from '../../identity/selector.ts';
 import type { Cursor, Members } from '../parse/cursor.ts';
+import { CLUSTER_KEY } from '../peer-selectors.ts';
 import { readRule } from '../parse/rule.ts';
 import { SECTIONS, type Entry, type Peer, type Rule, type Section } from '../rule.ts';
-import {
-  CLUSTER_KEY,
-  derivedLabels,
-  NAMESPACE_KEY,
-  NAMESPACE_LABELS_PREFIX,
-  requireLabel,
-} from './kubernetes-labels.ts';
+import { derivedLabels, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, requireLabel } from './kubernetes-labels.ts';
 import type { Metadata, ResourceOptions } from './metadata.ts';
 
 type Kind = 'CiliumNetworkPolicy' | 'CiliumClusterwideNetworkPolicy';

@@ -6,7 +6,6 @@ import type { Requirement } from '../../identity/selector.ts';
 
 export const NAMESPACE_KEY = 'io.kubernetes.pod.namespace';
 export const NAMESPACE_LABELS_PREFIX = 'io.cilium.k8s.namespace.labels.';
-export const CLUSTER_KEY = 'io.cilium.k8s.policy.cluster';
 
 export function requireLabel(key: string, value: string): Requirement {
   return { source: LABEL_SOURCE.k8s, key, operator: 'Equals', values: [value] };

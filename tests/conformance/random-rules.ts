@@ -180,6 +180,7 @@ export const endpointLabels: fc.Arbitrary<string[]> = fc.oneof(
         'k8s:a=1',
         'k8s:c=1',
         'k8s:io.cilium.k8s.policy.cluster=default',
+        'k8s:io.cilium.k8s.policy.cluster=other',
       ),
       { minLength: 1, maxLength: 3, selector: (label) => label.split('=')[0]! },
     ),

@@ -128,7 +128,9 @@ function entityMatches(entity: string, labels: readonly string[]): boolean {
   if (entity === 'world') return ['world', 'world-ipv4', 'world-ipv6'].some(reserved);
   if (entity === 'cluster') {
     const own = ['host', 'remote-node', 'init', 'ingress', 'health', 'unmanaged', 'kube-apiserver'].some(reserved);
-    return own || labels.includes('k8s:io.cilium.k8s.policy.cluster=default');
+    const named = labels.find((label) => label.startsWith('k8s:io.cilium.k8s.policy.cluster='));
+    if (named !== undefined) return own || named.endsWith('=default');
+    return own || labels.some((label) => label.startsWith('container:'));
   }
   return reserved(entity);
 }
