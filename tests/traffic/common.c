@@ -2,8 +2,8 @@
 /* Time, sockets and the histogram. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,13 +138,13 @@ int open_connection(const struct address *to, enum mode mode, uint32_t timeout_m
 	return -1;
 }
 
-uint32_t tcp_retransmits(int fd)
+struct retransmits tcp_retransmits(int fd)
 {
 	struct tcp_info info = {};
 	socklen_t length = sizeof(info);
 
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
-	return info.tcpi_total_retrans;
+	return (struct retransmits){ .all = info.tcpi_total_retrans, .needless = info.tcpi_dsack_dups };
 }
 
 bool read_full(int fd, void *buffer, size_t length)

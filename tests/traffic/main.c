@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 
@@ -108,6 +109,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[optind], commands[i].name) != 0)
 			continue;
 		catch_signals();
+		prctl(PR_SET_PDEATHSIG, SIGTERM); /* nobody would read the result */
 		commands[i].run(&o);
 		return 0;
 	}

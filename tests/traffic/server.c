@@ -20,6 +20,7 @@ static struct totals {
 	uint64_t accepted;
 	uint64_t broken;      /* ended by an error, not by the peer's FIN */
 	uint64_t retransmits; /* of this end */
+	uint64_t needless_retransmits;
 } *totals;
 
 static bool again(ssize_t n)
@@ -64,9 +65,12 @@ static ssize_t sink(int fd)
 
 static void account(int fd, ssize_t last)
 {
+	struct retransmits retransmits = tcp_retransmits(fd);
+
 	if (last < 0 && !stopping)
 		__atomic_fetch_add(&totals->broken, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&totals->retransmits, tcp_retransmits(fd), __ATOMIC_RELAXED);
+	__atomic_fetch_add(&totals->retransmits, retransmits.all, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&totals->needless_retransmits, retransmits.needless, __ATOMIC_RELAXED);
 	close(fd);
 }
 
@@ -132,6 +136,6 @@ void run_server(const struct options *o)
 	kill(0, SIGTERM);
 	while (wait(NULL) > 0)
 		;
-	printf("{\"accepted\":%lu,\"broken\":%lu,\"retransmits\":%lu}\n", totals->accepted, totals->broken,
-	       totals->retransmits);
+	printf("{\"accepted\":%lu,\"broken\":%lu,\"retransmits\":%lu,\"needlessRetransmits\":%lu}\n", totals->accepted,
+	       totals->broken, totals->retransmits, totals->needless_retransmits);
 }

@@ -41,7 +41,7 @@ void run_rr(const struct options *o)
 	}
 	printf("{\"count\":%lu,\"seconds\":%.6f,\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu,\"retransmits\":%u}\n", count,
 	       (double)(before - begin) / 1e9, (double)count * 1e9 / (double)(before - begin),
-	       histogram_quantile(latency, 0.5), histogram_quantile(latency, 0.99), tcp_retransmits(fd));
+	       histogram_quantile(latency, 0.5), histogram_quantile(latency, 0.99), tcp_retransmits(fd).all);
 }
 
 /* One connection from connect() to the server's FIN. The server closes first, so that it keeps TIME_WAIT and this end
@@ -111,7 +111,8 @@ void run_stream(const struct options *o)
 	       "\"receiverNsPerByte\":%.5f,\"machineNsPerByte\":%.5f,\"retransmits\":%u}\n",
 	       server.bytes, (double)elapsed / 1e9, (double)server.bytes * 8e9 / (double)elapsed,
 	       (double)(cpu + server.cpu_ns) / (double)server.bytes, (double)cpu / (double)server.bytes,
-	       (double)server.cpu_ns / (double)server.bytes, (double)busy / (double)server.bytes, tcp_retransmits(fd));
+	       (double)server.cpu_ns / (double)server.bytes, (double)busy / (double)server.bytes,
+	       tcp_retransmits(fd).all);
 }
 
 /* The byte that stands at this offset of the stream. */
@@ -175,6 +176,7 @@ void run_tcp_stream(const struct options *o)
 	struct echoed e = { .fd = must_connect(o, MODE_ECHO) };
 	uint32_t rate = o->rate ? o->rate : 1000;
 	uint64_t records = 0, begin = start_clock(o), deadline;
+	struct retransmits retransmits;
 	bool ok = true;
 
 	while (!stopping && ok) {
@@ -190,8 +192,9 @@ void run_tcp_stream(const struct options *o)
 		ok = take_echo(&e, 10, o->stall_ms);
 	if (e.received < e.sent)
 		note_progress(&e, now_ns(), o->stall_ms);
+	retransmits = tcp_retransmits(e.fd);
 	printf("{\"records\":%lu,\"bytesSent\":%lu,\"bytesBack\":%lu,\"bytesWrong\":%lu,\"stalls\":%lu,\"longestNs\":%lu,"
-	       "\"retransmits\":%u,\"broken\":%s}\n",
-	       records, e.sent, e.received, e.wrong, e.stalls, e.longest_ns, tcp_retransmits(e.fd),
-	       ok ? "false" : "true");
+	       "\"retransmits\":%u,\"needlessRetransmits\":%u,\"broken\":%s}\n",
+	       records, e.sent, e.received, e.wrong, e.stalls, e.longest_ns,
+	       retransmits.all, retransmits.needless, ok ? "false" : "true");
 }

@@ -60,7 +60,11 @@ struct address {
 struct address parse_address(const char *text, uint16_t port);
 /* A connected socket with TCP_NODELAY that has announced `mode`, or -1 with errno. */
 int open_connection(const struct address *to, enum mode mode, uint32_t timeout_ms);
-uint32_t tcp_retransmits(int fd);
+struct retransmits {
+	uint32_t all;
+	uint32_t needless; /* the peer had the segment already: nothing was lost, the answer was only late */
+};
+struct retransmits tcp_retransmits(int fd);
 void set_receive_timeout(int fd, uint32_t ms);
 /* Both return false when the peer closed or an error came; errno is 0 when it closed. A signal does not cut
  * them short.

@@ -34,7 +34,7 @@ export interface TrafficOptions {
 
 /** What each sub-command prints at its end; times are in nanoseconds where the name says so. */
 export interface TrafficResults {
-  server: { accepted: number; broken: number; retransmits: number };
+  server: { accepted: number; broken: number; retransmits: number; needlessRetransmits: number };
   rr: { count: number; seconds: number; rate: number; p50Ns: number; p99Ns: number; retransmits: number };
   crr: {
     count: number;
@@ -65,6 +65,8 @@ export interface TrafficResults {
     stalls: number;
     longestNs: number;
     retransmits: number;
+    /** Of these, the ones that the peer had already: a late answer, nothing lost. */
+    needlessRetransmits: number;
     broken: boolean;
   };
   'udp-send': { sent: number; errors: number; seconds: number; rate: number };
