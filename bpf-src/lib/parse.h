@@ -151,6 +151,33 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 	return ret;
 }
 
+#define IPV4_OPTIONS_MAX 40
+
+/* The final destination of a packet with a source route is not the one that is judged. Returns 0 or DROP_INVALID.
+ * Global, so that the verifier looks at it once and not for each path that leads to it.
+ */
+__noinline int ipv4_options(struct __sk_buff *skb, __u32 end)
+{
+	__u32 off = ETH_HLEN + sizeof(struct iphdr);
+	__u8 option[2]; /* type, length */
+
+	for (int i = 0; i < IPV4_OPTIONS_MAX && off + sizeof(option) <= end; i++) {
+		if (bpf_skb_load_bytes(skb, off, option, sizeof(option)))
+			return DROP_INVALID;
+		if (option[0] == IPOPT_END)
+			return 0;
+		if (option[0] == IPOPT_LSRR || option[0] == IPOPT_SSRR)
+			return DROP_INVALID;
+		if (option[0] == IPOPT_NOOP)
+			off++;
+		else if (option[1] < sizeof(option))
+			return DROP_INVALID;
+		else
+			off += option[1];
+	}
+	return 0;
+}
+
 static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 {
 	struct iphdr *ip = header_at(skb, ETH_HLEN, sizeof(*ip));
@@ -167,6 +194,8 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	p->protocol = ip->protocol;
 	p->ttl = ip->ttl;
 	p->l4_off = ETH_HLEN + header_len;
+	if (unlikely(header_len > sizeof(*ip)) && ipv4_options(skb, p->l4_off))
+		return DROP_INVALID;
 	fragment = bpf_ntohs(ip->frag_off) & (IPV4_FRAG_MORE | IPV4_FRAG_OFFSET);
 	if (unlikely(fragment)) {
 		p->fragment_id = ip->id;

@@ -157,6 +157,28 @@ inNamespace(import.meta.filename, () => {
     }
   });
 
+  test('privileged: IPv4 source routes are refused wherever they stand among the options', () => {
+    const withOptions = (...bytes: number[]): Buffer =>
+      packet(ends(a, b, 4), udp(1, 80), {
+        options: Buffer.concat([Buffer.from(bytes)], Math.ceil(bytes.length / 4) * 4),
+      });
+    for (const type of [131, 137]) {
+      const route = [type, 7, 4, 10, 0, 0, 9];
+      for (const before of [
+        [],
+        [1],
+        [1, 1, 1],
+        [7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0],
+        Array.from({ length: 33 }, () => 1),
+      ]) {
+        assertDropped(bed.send(a, withOptions(...before, ...route)), 'DROP_INVALID');
+      }
+      // Behind the end of the options it is padding.
+      assertDelivered(bed.send(a, withOptions(0, ...route)), b.ifindex);
+    }
+    for (const length of [0, 1]) assertDropped(bed.send(a, withOptions(7, length, 4, 0)), 'DROP_INVALID');
+  });
+
   const hopByHop = [0, Buffer.from([0, 0, 1, 4, 0, 0, 0, 0])] as const;
   const destination = [60, Buffer.from([0, 0, 1, 4, 0, 0, 0, 0])] as const;
   const long = [60, Buffer.from([0, 2, 1, 20, ...Buffer.alloc(20)])] as const;
