@@ -4,7 +4,10 @@ PREFIX ?= /usr/local
 # Options for the benchmark, such as --quick.
 BENCH ?=
 
-.PHONY: all demo test setup build check unit bench install lab-down clean
+# A folder of conformance cases other than the project's own.
+DIR ?=
+
+.PHONY: all demo test setup build check unit conformance bench bench-policy install lab-down clean
 
 all: build
 
@@ -26,8 +29,14 @@ check:
 unit:
 	@tools/unit-tests.sh
 
+conformance:
+	@tools/conformance.sh $(DIR)
+
 bench:
 	@tools/run.sh tests/perf/bench $(BENCH)
+
+bench-policy:
+	@tools/run.sh tests/perf/policy-bench
 
 install: build
 	@tools/install.sh $(PREFIX)
