@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { CiliumError } from '../errors/cilium-error.ts';
@@ -65,6 +65,14 @@ test('a network that cannot be set up at start does not keep the others, and Doc
     plugin.networks.list().map(({ id }) => id),
     ['net1', 'net2'],
   );
+});
+
+test('a network that cannot be written down leaves no range taken', async (t) => {
+  const plugin = await startPlugin(t);
+  await mkdir(join(plugin.folder, 'state', 'networks.json'));
+  assert.match((await plugin.error(create, simple('net1'))) ?? '', /write .*networks\.json/);
+  assert.deepEqual([...plugin.ipam.pools()], []);
+  assert.deepEqual(plugin.networks.list(), []);
 });
 
 test('removing a network gives back its ranges', async (t) => {

@@ -142,7 +142,12 @@ export class Networks implements Component {
         await this.#options.hooks.created(network);
         signal?.throwIfAborted();
       } catch (error) {
-        if (!known) await this.#forget(network).catch((reason: unknown) => this.#logFailure(network, reason));
+        if (!known) {
+          await this.#forget(network).catch((reason: unknown) => {
+            this.#logFailure(network, reason);
+            this.#releaseIpv6(network);
+          });
+        }
         throw error;
       }
       this.#options.log.info('Network created', {
@@ -216,7 +221,11 @@ export class Networks implements Component {
     await this.#options.hooks.deleted(network);
     this.#networks.delete(network.id);
     await this.#save();
-    if (network.ipv6Allocation) this.#options.ipam.releasePool(network.ipv6Allocation.poolId);
+    this.#releaseIpv6(network);
+  }
+
+  #releaseIpv6({ ipv6Allocation }: NetworkRecord): void {
+    if (ipv6Allocation) this.#options.ipam.releasePool(ipv6Allocation.poolId);
   }
 
   async #save(): Promise<void> {
