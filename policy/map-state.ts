@@ -25,8 +25,8 @@ import {
 import type { Contributor, SharedValue, ValueTable } from './values.ts';
 
 export interface MapChanges {
-  readonly upserts: PolicyEntry[];
-  readonly deletes: PolicyKey[];
+  readonly upserts: readonly PolicyEntry[];
+  readonly deletes: readonly PolicyKey[];
 }
 
 interface Cell {
@@ -106,19 +106,20 @@ export class MapState {
   /** The difference to the last call. */
   takeChanges(): MapChanges {
     this.#settle();
-    const changes: MapChanges = { upserts: [], deletes: [] };
+    const upserts: PolicyEntry[] = [];
+    const deletes: PolicyKey[] = [];
     const changed = this.#changed;
     this.#changed = [];
     for (const cell of changed) {
       cell.changed = false;
       if (cell.contributors.length === 0) this.#forget(cell);
       if (cell.current === cell.taken) continue;
-      if (cell.current === undefined) changes.deletes.push(keyOf(cell));
-      else changes.upserts.push(entryOf(cell, cell.current));
+      if (cell.current === undefined) deletes.push(keyOf(cell));
+      else upserts.push(entryOf(cell, cell.current));
       if (cell.taken !== undefined) this.#values.release(cell.taken);
       cell.taken = cell.current && this.#values.share(cell.current);
     }
-    return changes;
+    return { upserts, deletes };
   }
 
   /** A copy that goes its own way from here on: same cells, same changes not yet taken. */
