@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -17,6 +17,7 @@ interface Made {
   again: () => Promise<Ipam>;
   /** How many the journal has. */
   lines: () => number;
+  stateDir: string;
 }
 
 async function makeIpam(t: TestContext, options: Partial<IpamOptions> = {}): Promise<Made> {
@@ -37,7 +38,7 @@ async function makeIpam(t: TestContext, options: Partial<IpamOptions> = {}): Pro
     return ipam;
   };
   const lines = (): number => readFileSync(join(stateDir, 'ipam.jsonl'), 'utf8').split('\n').length - 1;
-  return { ipam: await again(), again, lines };
+  return { ipam: await again(), again, lines, stateDir };
 }
 
 function poolOf(ipam: Ipam, prefix?: string, range?: string): string {
@@ -212,6 +213,24 @@ test('a new process has the same pools, leases and place to go on', async (t) =>
   );
   assert.equal(String(later.get(pool)?.gateway?.address), '10.20.0.1');
   assert.equal(String(later.requestAddress(pool, {})), '10.20.0.3');
+});
+
+test('a journal that cannot be rewritten is appended to', async (t) => {
+  const { ipam, again, lines, stateDir } = await makeIpam(t);
+  const pool = poolOf(ipam);
+  renameSync(stateDir, `${stateDir}-away`); // the open file stays, a new one cannot be made
+  const leased = Array.from({ length: 2_500 }, () => {
+    const one = ipam.requestAddress(pool, {});
+    ipam.releaseAddress(pool, one);
+    return one;
+  });
+  assert.equal(leased.length, 2_500);
+  renameSync(`${stateDir}-away`, stateDir);
+  assert.ok(lines() > 4_096);
+  assert.deepEqual(
+    [...(await again()).pools()].map(({ id }) => id),
+    [pool],
+  );
 });
 
 test('the journal is rewritten before it grows without end, and holds the same', async (t) => {

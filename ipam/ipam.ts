@@ -274,10 +274,18 @@ export class Ipam implements Component {
   #write(entry: JournalEntry, durable: boolean): void {
     this.#journal.append(entry, durable);
     this.#apply(entry);
-    if (this.#journal.lines > this.#rewriteAt) {
-      const entries = [...this.#snapshot()];
+    if (this.#journal.lines > this.#rewriteAt) this.#rewrite();
+  }
+
+  /** The change that led here is in the journal already, so it has succeeded, whatever happens here. */
+  #rewrite(): void {
+    const entries = [...this.#snapshot()];
+    try {
       this.#journal.rewrite(entries);
       this.#rewriteAt = Math.max(REWRITE_LINES_MIN, 4 * entries.length);
+    } catch (error) {
+      this.#rewriteAt = this.#journal.lines + REWRITE_LINES_MIN;
+      this.#options.log.warn('Journal of addresses not rewritten; it goes on growing', { error });
     }
   }
 
