@@ -52,14 +52,14 @@ static __always_inline int from_host(struct __sk_buff *skb, struct notice *n, co
 	return give_up(n, deliver(skb, dst, false, v6));
 }
 
-static __noinline int ipv4_from_host(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv4_from_host(struct __sk_buff *skb, struct notice *n)
 {
-	return from_host(skb, n, false);
+	return n ? from_host(skb, n, false) : TC_ACT_SHOT;
 }
 
-static __noinline int ipv6_from_host(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv6_from_host(struct __sk_buff *skb, struct notice *n)
 {
-	return from_host(skb, n, true);
+	return n ? from_host(skb, n, true) : TC_ACT_SHOT;
 }
 
 SEC("tc")

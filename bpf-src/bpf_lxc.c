@@ -192,14 +192,14 @@ static __always_inline int from_container(struct __sk_buff *skb, struct notice *
 	return to_world(skb, n, &p, &ct, now, src, v6);
 }
 
-static __noinline int ipv4_from_container(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv4_from_container(struct __sk_buff *skb, struct notice *n)
 {
-	return from_container(skb, n, false);
+	return n ? from_container(skb, n, false) : TC_ACT_SHOT;
 }
 
-static __noinline int ipv6_from_container(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv6_from_container(struct __sk_buff *skb, struct notice *n)
 {
-	return from_container(skb, n, true);
+	return n ? from_container(skb, n, true) : TC_ACT_SHOT;
 }
 
 SEC("tc")
@@ -263,14 +263,14 @@ static __always_inline int to_container(struct __sk_buff *skb, struct notice *n,
 	return TC_ACT_OK;
 }
 
-static __noinline int ipv4_to_container(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv4_to_container(struct __sk_buff *skb, struct notice *n)
 {
-	return to_container(skb, n, false);
+	return n ? to_container(skb, n, false) : TC_ACT_SHOT;
 }
 
-static __noinline int ipv6_to_container(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv6_to_container(struct __sk_buff *skb, struct notice *n)
 {
-	return to_container(skb, n, true);
+	return n ? to_container(skb, n, true) : TC_ACT_SHOT;
 }
 
 SEC("tc")

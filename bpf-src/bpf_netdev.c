@@ -107,14 +107,14 @@ static __always_inline int from_netdev(struct __sk_buff *skb, struct notice *n, 
 	return to_endpoint(skb, n, &p, &ct, now, dst, NULL, v6);
 }
 
-static __noinline int ipv4_from_netdev(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv4_from_netdev(struct __sk_buff *skb, struct notice *n)
 {
-	return from_netdev(skb, n, false);
+	return n ? from_netdev(skb, n, false) : TC_ACT_SHOT;
 }
 
-static __noinline int ipv6_from_netdev(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv6_from_netdev(struct __sk_buff *skb, struct notice *n)
 {
-	return from_netdev(skb, n, true);
+	return n ? from_netdev(skb, n, true) : TC_ACT_SHOT;
 }
 
 SEC("tc")

@@ -18,12 +18,14 @@ struct arp_packet {
 /* Answers a request. Address probes, gratuitous announcements and questions for the container's own addresses (duplicate
  * address detection) stay without an answer, as replies do.
  */
-static __noinline int arp_from_container(struct __sk_buff *skb, struct notice *n)
+__noinline int arp_from_container(struct __sk_buff *skb, struct notice *n)
 {
 	struct arp_packet *arp = header_at(skb, 0, sizeof(*arp));
 	union address sender = {}, target = {};
 	struct endpoint_info *src, *owner;
 
+	if (!n)
+		return TC_ACT_SHOT;
 	if (!arp || arp->head.ar_hrd != bpf_htons(ARPHRD_ETHER) || arp->head.ar_pro != bpf_htons(ETH_P_IP) ||
 	    arp->head.ar_hln != ETH_ALEN || arp->head.ar_pln != 4)
 		return give_up(n, DROP_INVALID);

@@ -5,6 +5,12 @@
  * the entry point of a program turns a reason into TC_ACT_SHOT, a counter and an event. TC_ACT_SHOT from a helper means
  * "drop without a word". Code for both address families is written once, with a constant `v6` that the compiler folds;
  * each family is a subprogram of its own.
+ *
+ * Subprograms are global functions, never static ones: the verifier looks at each once instead of for each path that
+ * leads to it, and that of kernel 6.1 must not see a call of a static one. When it finds a state inside such a function
+ * equal to an older one, it takes the function's r6..r9 for the caller's, forgets that a value of the caller decided a
+ * branch, and removes code that runs (seen: a NULL check of conntrack). A global function has to check that its pointers
+ * are not NULL, which they never are.
  */
 #pragma once
 
@@ -139,6 +145,8 @@ static __always_inline void *header_at(struct __sk_buff *skb, __u32 off, const _
 {
 	void *header;
 
+	if (!__builtin_constant_p(off))
+		asm volatile("" : "+r"(off)); /* the bound is to hold for the register that is added */
 	if (off > HEADER_OFFSET_MAX)
 		return NULL;
 	header = packet_start(skb) + off;

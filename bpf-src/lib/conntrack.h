@@ -142,15 +142,19 @@ static __always_inline __u32 ct_flags_of(const struct packet *p, bool reply)
 	return flags;
 }
 
-static __noinline int ct_create(const struct ct *ct, const struct packet *p, const struct ct_entry *entry, bool v6)
+static __always_inline long ct_create(const struct ct *ct, const struct ct_entry *entry, bool tcp, const bool v6)
 {
-	bool tcp = p->protocol == IPPROTO_TCP;
+	long ret;
 
-	if (v6)
-		return tcp ? bpf_map_update_elem(&cilium_ct6_tcp, &ct->key, entry, BPF_ANY) :
-			     bpf_map_update_elem(&cilium_ct6_any, &ct->key, entry, BPF_ANY);
-	return tcp ? bpf_map_update_elem(&cilium_ct4_tcp, &ct->key, entry, BPF_ANY) :
-		     bpf_map_update_elem(&cilium_ct4_any, &ct->key, entry, BPF_ANY);
+	if (tcp) {
+		ret = v6 ? bpf_map_update_elem(&cilium_ct6_tcp, &ct->key, entry, BPF_ANY) :
+			   bpf_map_update_elem(&cilium_ct4_tcp, &ct->key, entry, BPF_ANY);
+		no_merge();
+	} else {
+		ret = v6 ? bpf_map_update_elem(&cilium_ct6_any, &ct->key, entry, BPF_ANY) :
+			   bpf_map_update_elem(&cilium_ct4_any, &ct->key, entry, BPF_ANY);
+	}
+	return ret;
 }
 
 /* Writes only what changed, so a busy flow costs one store a second. `flags` and `proxy_port` are one word to the atomic
@@ -200,7 +204,7 @@ static __always_inline int ct_commit(struct ct *ct, const struct packet *p, __u3
 	};
 
 	entry.expires = now + ct_lifetime(entry.flags, p->protocol == IPPROTO_TCP);
-	return ct_create(ct, p, &entry, v6) ? DROP_CT_CREATE_FAILED : 1;
+	return ct_create(ct, &entry, p->protocol == IPPROTO_TCP, v6) ? DROP_CT_CREATE_FAILED : 1;
 }
 
 static __always_inline enum trace_reason ct_trace_reason(const struct ct *ct, const struct packet *p)

@@ -26,6 +26,7 @@ struct notice {
 	__s8 ext_error;
 	__u8 direction; /* METRIC_* */
 	bool v6;
+	__u8 pad[2];
 };
 
 /* The line that a drop event names is that of the program, not of the helper that found the reason. */
@@ -55,13 +56,16 @@ static __always_inline void event_fill(struct __sk_buff *skb, const struct notic
 		h->len_cap = len;
 }
 
-static __noinline int event_drop(struct __sk_buff *skb, const struct notice *n, int reason)
+__noinline int event_drop(struct __sk_buff *skb, const struct notice *n, int reason)
 {
 	struct {
 		struct drop_event event;
 		__u8 payload[EVENT_PAYLOAD_MAX];
-	} *record = bpf_ringbuf_reserve(&cilium_events, sizeof(*record), 0);
+	} *record;
 
+	if (!n)
+		return TC_ACT_SHOT;
+	record = bpf_ringbuf_reserve(&cilium_events, sizeof(*record), 0);
 	count(-reason, n->direction, skb->len);
 	if (!record) {
 		count(REASON_EVENTS_LOST, n->direction, skb->len);
@@ -78,13 +82,16 @@ static __noinline int event_drop(struct __sk_buff *skb, const struct notice *n, 
 }
 
 /* point_reason: enum trace_point | enum trace_reason << 8 */
-static __noinline int event_trace(struct __sk_buff *skb, const struct notice *n, __u32 point_reason, __u32 ifindex)
+__noinline int event_trace(struct __sk_buff *skb, const struct notice *n, __u32 point_reason, __u32 ifindex)
 {
 	struct {
 		struct trace_event event;
 		__u8 payload[EVENT_PAYLOAD_MAX];
-	} *record = bpf_ringbuf_reserve(&cilium_events, sizeof(*record), 0);
+	} *record;
 
+	if (!n)
+		return 0;
+	record = bpf_ringbuf_reserve(&cilium_events, sizeof(*record), 0);
 	if (!record) {
 		count(REASON_EVENTS_LOST, n->direction, skb->len);
 		return 0;
@@ -114,15 +121,19 @@ struct verdict {
 	__u8 protocol;
 	__u8 direction; /* VERDICT_* */
 	__u8 match;	/* enum policy_match */
+	__u8 pad;
 };
 
-static __noinline int event_verdict(struct __sk_buff *skb, const struct notice *n, const struct verdict *v)
+__noinline int event_verdict(struct __sk_buff *skb, const struct notice *n, const struct verdict *v)
 {
 	struct {
 		struct policy_verdict_event event;
 		__u8 payload[EVENT_PAYLOAD_MAX];
-	} *record = bpf_ringbuf_reserve(&cilium_events, sizeof(*record), 0);
+	} *record;
 
+	if (!n || !v)
+		return 0;
+	record = bpf_ringbuf_reserve(&cilium_events, sizeof(*record), 0);
 	if (!record) {
 		count(REASON_EVENTS_LOST, n->direction, skb->len);
 		return 0;

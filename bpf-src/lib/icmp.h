@@ -63,65 +63,90 @@ static __always_inline int icmp_replace(struct __sk_buff *skb, const void *answe
 	return icmp_swap_macs(skb);
 }
 
-/* Turns the packet into an ICMP error to its sender. Returns 0 or DROP_*; the caller sends it. */
-static __noinline int icmp4_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu)
-{
-	struct {
-		struct iphdr ip;
-		struct icmp_head icmp;
-		__u8 quote[ICMP_QUOTE_MAX];
-	} answer = {};
-	struct iphdr *old = (struct iphdr *)answer.quote;
-	int len = icmp_quote(skb, answer.quote);
-	__be32 router = config_router_ipv4;
+struct icmp4_packet {
+	struct iphdr ip;
+	struct icmp_head icmp;
+	__u8 quote[ICMP_QUOTE_MAX];
+};
 
+struct icmp6_packet {
+	struct ipv6hdr ip;
+	struct icmp_head icmp;
+	__u8 quote[ICMP_QUOTE_MAX];
+};
+
+/* Where an answer is put together; the stack has no room for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct icmp6_packet); /* the longer of the two */
+	__uint(max_entries, 1);
+} icmp_scratch SEC(".maps");
+
+/* Turns the packet into an ICMP error to its sender. Returns 0 or DROP_*; the caller sends it. */
+__noinline int icmp4_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu)
+{
+	__u32 index = 0;
+	struct icmp4_packet *answer = bpf_map_lookup_elem(&icmp_scratch, &index);
+	__be32 router = config_router_ipv4;
+	struct iphdr *old;
+	int len;
+
+	if (!answer)
+		return DROP_WRITE_ERROR;
+	__builtin_memset(answer, 0, sizeof(*answer));
+	len = icmp_quote(skb, answer->quote);
 	if (len < 0)
 		return len;
-	answer.ip = (struct iphdr){
-		.version = 4,
-		.ihl = 5,
-		.ttl = 64,
-		.protocol = IPPROTO_ICMP,
-		.tot_len = bpf_htons(sizeof(answer.ip) + sizeof(answer.icmp) + len),
-		.saddr = router ? router : old->daddr,
-		.daddr = old->saddr,
-	};
-	answer.ip.check = checksum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer.ip, sizeof(answer.ip), 0));
-	answer.icmp = (struct icmp_head){ .type = type, .code = code, .info = bpf_htonl(mtu) };
-	answer.icmp.checksum = checksum_fold(
-		bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp) + sizeof(answer.quote), 0));
-	return icmp_replace(skb, &answer, sizeof(answer) - sizeof(answer.quote) + len, sizeof(answer));
+	old = (struct iphdr *)answer->quote;
+	answer->ip.version = 4;
+	answer->ip.ihl = 5;
+	answer->ip.ttl = 64;
+	answer->ip.protocol = IPPROTO_ICMP;
+	answer->ip.tot_len = bpf_htons(sizeof(answer->ip) + sizeof(answer->icmp) + len);
+	answer->ip.saddr = router ? router : old->daddr;
+	answer->ip.daddr = old->saddr;
+	answer->ip.check = checksum_fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer->ip, sizeof(answer->ip), 0));
+	answer->icmp.type = type;
+	answer->icmp.code = code;
+	answer->icmp.info = bpf_htonl(mtu);
+	answer->icmp.checksum = checksum_fold(
+		bpf_csum_diff(NULL, 0, (__be32 *)&answer->icmp, sizeof(answer->icmp) + sizeof(answer->quote), 0));
+	return icmp_replace(skb, answer, sizeof(*answer) - sizeof(answer->quote) + len, sizeof(*answer));
 }
 
-static __noinline int icmp6_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu)
+__noinline int icmp6_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu)
 {
-	struct {
-		struct ipv6hdr ip;
-		struct icmp_head icmp;
-		__u8 quote[ICMP_QUOTE_MAX];
-	} answer = {};
-	struct ipv6hdr *old = (struct ipv6hdr *)answer.quote;
-	int len = icmp_quote(skb, answer.quote);
-	__u8 *router = answer.ip.saddr.s6_addr;
+	__u32 index = 0;
+	struct icmp6_packet *answer = bpf_map_lookup_elem(&icmp_scratch, &index);
+	struct ipv6hdr *old;
 	__u32 sum;
+	int len;
 
+	if (!answer)
+		return DROP_WRITE_ERROR;
+	__builtin_memset(answer, 0, sizeof(*answer));
+	len = icmp_quote(skb, answer->quote);
 	if (len < (int)sizeof(*old))
 		return DROP_WRITE_ERROR;
+	old = (struct ipv6hdr *)answer->quote;
 	for (int i = 0; i < 16; i++)
-		router[i] = config_router_ipv6[i];
-	if (!(answer.ip.saddr.s6_addr32[0] | answer.ip.saddr.s6_addr32[3]))
-		address_copy(&answer.ip.saddr, &old->daddr, true);
-	answer.ip.version = 6;
-	answer.ip.payload_len = bpf_htons(sizeof(answer.icmp) + len);
-	answer.ip.nexthdr = IPPROTO_ICMPV6;
-	answer.ip.hop_limit = 64;
-	address_copy(&answer.ip.daddr, &old->saddr, true);
-	answer.icmp = (struct icmp_head){ .type = type, .code = code, .info = bpf_htonl(mtu) };
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer.ip.saddr,
-			    2 * sizeof(answer.ip.saddr) + sizeof(answer.icmp) + sizeof(answer.quote),
-			    bpf_htons(sizeof(answer.icmp) + len) + bpf_htons(IPPROTO_ICMPV6));
-	answer.icmp.checksum = checksum_fold(sum);
-	return icmp_replace(skb, &answer, sizeof(answer) - sizeof(answer.quote) + len, sizeof(answer));
+		answer->ip.saddr.s6_addr[i] = config_router_ipv6[i];
+	if (!(answer->ip.saddr.s6_addr32[0] | answer->ip.saddr.s6_addr32[3]))
+		address_copy(&answer->ip.saddr, &old->daddr, true);
+	address_copy(&answer->ip.daddr, &old->saddr, true);
+	answer->ip.version = 6;
+	answer->ip.payload_len = bpf_htons(sizeof(answer->icmp) + len);
+	answer->ip.nexthdr = IPPROTO_ICMPV6;
+	answer->ip.hop_limit = 64;
+	answer->icmp.type = type;
+	answer->icmp.code = code;
+	answer->icmp.info = bpf_htonl(mtu);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer->ip.saddr,
+			    2 * sizeof(answer->ip.saddr) + sizeof(answer->icmp) + sizeof(answer->quote),
+			    bpf_htons(sizeof(answer->icmp) + len) + bpf_htons(IPPROTO_ICMPV6));
+	answer->icmp.checksum = checksum_fold(sum);
+	return icmp_replace(skb, answer, sizeof(*answer) - sizeof(answer->quote) + len, sizeof(*answer));
 }
 
 /* Errors are not answered with errors, and only the first fragment of a datagram is answered. */

@@ -209,9 +209,6 @@ static __always_inline bool snat_reserve(struct __sk_buff *skb, const struct pac
 	return nat_add(&room->reply, &room->entry, &p->saddr, p->sport, v6);
 }
 
-/* Global functions, here and below: the verifier looks at them once and not for each path that leads to them, but wants
- * to see that their pointers are not NULL.
- */
 __noinline int snat_reserve4(struct __sk_buff *skb, const struct packet *p, const union address *local, __be16 port)
 {
 	return p && local && snat_reserve(skb, p, local, port, false);
@@ -408,7 +405,7 @@ static __always_inline int nat_rewrite(struct __sk_buff *skb, const struct packe
 	return nat_port(skb, p->l4_off + nat_port_off(p->protocol, source), from->port, to->port, sum_off, mangled);
 }
 
-/* For the verifier's sake as snat_map4(). The packet leaves a container: its source becomes `to`. */
+/* The packet leaves a container: its source becomes `to`. */
 __noinline int snat_rewrite4(struct __sk_buff *skb, const struct packet *p, const struct nat_end *to)
 {
 	struct nat_end from = {};

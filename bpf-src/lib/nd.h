@@ -82,7 +82,7 @@ static __always_inline int nd_answer(struct __sk_buff *skb, const union address 
 /* Solicitations are answered as ARP requests are. What a container asks of routers and tells of its multicast groups is
  * dropped without a word; what would make it a router is an offence.
  */
-static __noinline int nd_from_container(struct __sk_buff *skb, const struct packet *p, struct notice *n)
+__noinline int nd_from_container(struct __sk_buff *skb, const struct packet *p, struct notice *n)
 {
 	struct endpoint_info *owner, *src = NULL;
 	__u8 asker_mac[ETH_ALEN], mac[ETH_ALEN];
@@ -90,6 +90,8 @@ static __noinline int nd_from_container(struct __sk_buff *skb, const struct pack
 	struct nd_message *nd;
 	struct ethhdr *eth;
 
+	if (!p || !n)
+		return TC_ACT_SHOT;
 	if (p->icmp_type == ND_ROUTER_ADVERT || p->icmp_type == ND_REDIRECT)
 		return give_up(n, DROP_FORBIDDEN_ICMP6);
 	if (p->icmp_type != ND_NEIGHBOUR_SOLICIT)

@@ -220,19 +220,28 @@ struct ipv6_fragment_header {
 	__be32 id;
 };
 
-/* Walks the extension headers from *off on. *next becomes the transport protocol, *off its header. Nothing may stand
- * between a fragment header and the transport header: later fragments could not be told apart.
+struct ipv6_walk {
+	__be32 fragment_id;
+	__u16 off;
+	__u8 next; /* type of the header at `off` */
+	__u8 pad;
+};
+
+/* Walks over the extension headers up to the transport header. Nothing may stand between that and a fragment header: later
+ * fragments could not be told apart.
  *
  * Returns 0, PACKET_FRAGMENT, PACKET_FRAGMENT | PACKET_LATER_FRAGMENT or DROP_*.
  */
-static __noinline int ipv6_extensions(struct __sk_buff *skb, __u8 *next, __u16 *off, __be32 *fragment_id)
+__noinline int ipv6_extensions(struct __sk_buff *skb, struct ipv6_walk *walk)
 {
 	struct ipv6_fragment_header fragment;
 	__u8 header[4]; /* next header, length, for routing: type, segments left */
 	int flags = 0;
 
+	if (!walk)
+		return DROP_INVALID;
 	for (int i = 0; i < IPV6_EXTENSIONS_MAX; i++) {
-		switch (*next) {
+		switch (walk->next) {
 		case IPPROTO_HOPOPTS:
 			if (i) /* RFC 8200: only right after the IPv6 header */
 				return DROP_INVALID_EXTHDR;
@@ -244,18 +253,18 @@ static __noinline int ipv6_extensions(struct __sk_buff *skb, __u8 *next, __u16 *
 		case IPPROTO_FRAGMENT:
 			if (flags)
 				return DROP_INVALID_EXTHDR;
-			if (bpf_skb_load_bytes(skb, *off, &fragment, sizeof(fragment)))
+			if (bpf_skb_load_bytes(skb, walk->off, &fragment, sizeof(fragment)))
 				return DROP_INVALID;
-			*next = fragment.next;
-			*off += sizeof(fragment);
+			walk->next = fragment.next;
+			walk->off += sizeof(fragment);
 			/* An atomic fragment (RFC 6946) is a whole packet. */
 			if (!(fragment.offset_more & bpf_htons(0xfff9)))
 				continue;
-			*fragment_id = fragment.id;
+			walk->fragment_id = fragment.id;
 			flags = PACKET_FRAGMENT;
 			if (fragment.offset_more & bpf_htons(0xfff8)) {
 				flags |= PACKET_LATER_FRAGMENT;
-				if ((fragment.offset_more & bpf_htons(0xfff8)) == bpf_htons(8) && *next == IPPROTO_TCP)
+				if ((fragment.offset_more & bpf_htons(0xfff8)) == bpf_htons(8) && walk->next == IPPROTO_TCP)
 					return DROP_INVALID;
 			}
 			continue;
@@ -266,13 +275,13 @@ static __noinline int ipv6_extensions(struct __sk_buff *skb, __u8 *next, __u16 *
 		}
 		if (flags)
 			return DROP_INVALID_EXTHDR;
-		if (bpf_skb_load_bytes(skb, *off, header, sizeof(header)))
+		if (bpf_skb_load_bytes(skb, walk->off, header, sizeof(header)))
 			return DROP_INVALID;
 		/* The final destination of a packet that has still segments to visit is not the one that is judged. */
-		if (*next == IPPROTO_ROUTING && header[3])
+		if (walk->next == IPPROTO_ROUTING && header[3])
 			return DROP_INVALID_EXTHDR;
-		*off += *next == IPPROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
-		*next = header[0];
+		walk->off += walk->next == IPPROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
+		walk->next = header[0];
 	}
 	return DROP_INVALID_EXTHDR;
 }
@@ -299,16 +308,16 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 	p->protocol = ip->nexthdr;
 	p->l4_off = ETH_HLEN + sizeof(*ip);
 	if (unlikely(is_ipv6_extension(p->protocol))) {
-		__u8 next = p->protocol;
-		__u16 off = p->l4_off;
+		struct ipv6_walk walk = { .off = p->l4_off, .next = p->protocol };
 
-		flags = ipv6_extensions(skb, &next, &off, &p->fragment_id);
+		flags = ipv6_extensions(skb, &walk);
 		if (flags < 0)
 			return flags;
-		if (off - ETH_HLEN > p->l3_len)
+		if (walk.off - ETH_HLEN > p->l3_len)
 			return DROP_INVALID;
-		p->protocol = next;
-		p->l4_off = off;
+		p->protocol = walk.next;
+		p->l4_off = walk.off;
+		p->fragment_id = walk.fragment_id;
 		p->flags |= flags;
 		if (flags & PACKET_LATER_FRAGMENT)
 			return 0;
@@ -328,22 +337,20 @@ static __always_inline int parse_inner(struct __sk_buff *skb, struct packet *p, 
 	p->inner_off = p->l4_off + ICMP_HEADER_LEN;
 	if (v6) {
 		struct ipv6hdr *ip = header_at(skb, p->inner_off, sizeof(*ip));
-		__be32 fragment_id;
-		__u16 off;
-		__u8 next;
+		struct ipv6_walk walk = {};
 		int flags;
 
 		if (!ip || ip->version != 6)
 			return DROP_CT_INVALID_HDR;
 		address_copy(saddr, &ip->saddr, true);
 		address_copy(daddr, &ip->daddr, true);
-		next = ip->nexthdr;
-		off = p->inner_off + sizeof(*ip);
-		flags = ipv6_extensions(skb, &next, &off, &fragment_id);
+		walk.next = ip->nexthdr;
+		walk.off = p->inner_off + sizeof(*ip);
+		flags = ipv6_extensions(skb, &walk);
 		if (flags < 0 || (flags & PACKET_LATER_FRAGMENT))
 			return DROP_CT_INVALID_HDR;
-		p->inner_l4_off = off;
-		p->protocol = next;
+		p->inner_l4_off = walk.off;
+		p->protocol = walk.next;
 	} else {
 		struct iphdr *ip = header_at(skb, p->inner_off, sizeof(*ip));
 

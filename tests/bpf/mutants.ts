@@ -102,11 +102,11 @@ const FLOWS: readonly Mutant[] = [
   parse('fragments over a TCP header, IPv4', '(fragment & IPV4_FRAG_OFFSET) == 1', 'false', 'fragments'),
   parse(
     'fragments over a TCP header, IPv6',
-    '== bpf_htons(8) && *next',
-    '== bpf_htons(8) && false && *next',
+    '== bpf_htons(8) && walk->next',
+    '== bpf_htons(8) && false && walk->next',
     'fragments',
   ),
-  parse('segments left', '*next == IPPROTO_ROUTING && header[3]', 'false', 'malformed'),
+  parse('segments left', 'walk->next == IPPROTO_ROUTING && header[3]', 'false', 'malformed'),
   parse(
     'headers after the fragment header',
     'if (flags)\n\t\t\treturn DROP_INVALID_EXTHDR;\n\t\tif (bpf',
