@@ -201,7 +201,7 @@ export const policy = z.object({ revision: z.number(), policy: z.string() });
 export type Policy = z.infer<typeof policy>;
 
 /** An array of rules, or (as in Cilium) a JSON string that holds one. What the rules mean is checked by the policy room. */
-export const policyImport = z.union([z.array(z.unknown()), z.string()]);
+export const policyImport = z.union([z.array(z.unknown()), z.string()], 'expected an array of rules');
 
 export const policyImportQuery = z.strictObject({
   /** Rules that carry the labels of an imported rule give way to it. */

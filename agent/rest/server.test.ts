@@ -181,6 +181,8 @@ test('rules of several megabytes are imported, and a body over the limit is refu
 for (const [body, text] of [
   ['[', /the body is not JSON/],
   ['"["', /the text in the body is not JSON/],
+  ['{}', /body: expected an array of rules/],
+  ['null', /body: expected an array of rules/],
   ['"{}"', /not an array of rules/],
   ['3', /body/],
 ] as const) {
