@@ -6,7 +6,7 @@ import type { AgentCosts } from './agent-section.ts';
 import type { JoinTimes } from './join-section.ts';
 import type { Path } from './paths.ts';
 import { medianRatio, quantile, type Series, summarize } from './statistics.ts';
-import { type Family, type Figure, seriesName } from './traffic-section.ts';
+import { type Family, type Figure, seriesName, speedRatio } from './traffic-section.ts';
 
 /** What the tables of docs/benchmarks.md stand between; everything else in that file is written by people. */
 const BEGIN = '<!-- begin of the results that `make bench` writes -->';
@@ -42,18 +42,20 @@ export function trafficTables(
       .map(({ name }) => [
         name,
         spread(of(name, 'rr rate'), 1e-3, 1),
-        medianRatio(of(name, 'rr rate'), of(base, 'rr rate')).toFixed(2),
         (quantile(of(name, 'rr p50'), 0.5) / 1e3).toFixed(1),
         (quantile(of(name, 'rr p99'), 0.5) / 1e3).toFixed(1),
+        spread(of(name, 'rr cpu'), 1e-3, 1),
+        speedRatio(series, family, 'rr cpu', name, base).toFixed(2),
         spread(of(name, 'crr rate'), 1e-3, 1),
-        medianRatio(of(name, 'crr rate'), of(base, 'crr rate')).toFixed(2),
+        spread(of(name, 'crr cpu'), 1e-3, 0),
+        speedRatio(series, family, 'crr cpu', name, base).toFixed(2),
         spread(of(name, 'stream rate'), 1e-9, 1),
         spread(of(name, 'stream cpu'), 1, 3),
         medianRatio(of(name, 'stream cpu'), of(bridge, 'stream cpu')).toFixed(2),
       ]);
     const head = [
       `${FAMILY_NAMES[family]}: path`,
-      ...['request/response, k/s', 'vs bare', 'p50 µs', 'p99 µs', 'connects, k/s', 'vs bare'],
+      ...['request/response, k/s', 'p50 µs', 'p99 µs', 'CPU µs', 'vs bare', 'connects, k/s', 'CPU µs', 'vs bare'],
       ...['stream, Gbit/s', 'CPU ns/byte', `vs ${bridge}`],
     ];
     return table(head, rows);

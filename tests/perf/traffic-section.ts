@@ -4,7 +4,7 @@
 import { CiliumError } from '../../errors/cilium-error.ts';
 import { Traffic } from '../traffic/traffic.ts';
 import type { Path } from './paths.ts';
-import { rotated, Series } from './statistics.ts';
+import { medianRatio, rotated, Series } from './statistics.ts';
 
 export type Family = 'ipv4' | 'ipv6';
 
@@ -53,17 +53,27 @@ async function measureOnce(path: Path, family: Family, addr: string, duration: n
   add('rr rate', rr.rate);
   add('rr p50', rr.p50Ns);
   add('rr p99', rr.p99Ns);
+  add('rr cpu', rr.cpuNs);
   const crr = await Traffic.run(path.client, 'crr', { ...common, cpu: PING_PONG_CPU });
   if (crr.failed > 0) throw new Error(`${crr.failed} connections: ${crr.lastError}`);
   add('crr rate', crr.rate);
-  add('crr p99', crr.p99Ns);
+  add('crr cpu', crr.cpuNs);
   const stream = await Traffic.run(path.client, 'stream', { ...common, cpu: STREAM_SENDER_CPU });
   add('stream rate', stream.bitsPerSecond);
   add('stream cpu', stream.cpuNsPerByte);
 }
 
-export type Figure = 'rr rate' | 'rr p50' | 'rr p99' | 'crr rate' | 'crr p99' | 'stream rate' | 'stream cpu';
+/** CPU figures are nanoseconds of both ends for one transaction, connection or byte. */
+export type Figure = 'rr rate' | 'rr p50' | 'rr p99' | 'rr cpu' | 'crr rate' | 'crr cpu' | 'stream rate' | 'stream cpu';
 
 export function seriesName(path: string, family: Family, figure: Figure): string {
   return `${path}|${family}|${figure}`;
+}
+
+/**
+ * How fast `path` is against `base`, from the CPU time of what they did. With both ends on one CPU that nothing else
+ * wants it is the ratio of the rates; and it stays the same when something else does want the CPU.
+ */
+export function speedRatio(series: Series, family: Family, figure: 'rr cpu' | 'crr cpu', path: string, base: string) {
+  return medianRatio(series.of(seriesName(base, family, figure)), series.of(seriesName(path, family, figure)));
 }

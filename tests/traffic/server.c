@@ -49,17 +49,30 @@ static ssize_t echo(int fd, size_t chunk)
 	return n;
 }
 
+static bool report(int fd, uint64_t bytes)
+{
+	struct server_report report = { .bytes = bytes, .cpu_ns = process_cpu_ns() };
+
+	return write_full(fd, &report, sizeof(report));
+}
+
 static ssize_t sink(int fd)
 {
 	static char buffer[1 << 18];
-	uint64_t cpu = process_cpu_ns();
-	struct sink_report report = {};
+	uint64_t bytes = 0;
 	ssize_t n;
 
 	while ((n = read_some(fd, buffer, sizeof(buffer))) > 0)
-		report.bytes += (uint64_t)n;
-	report.cpu_ns = process_cpu_ns() - cpu;
-	write_full(fd, &report, sizeof(report));
+		bytes += (uint64_t)n;
+	report(fd, bytes);
+	return n;
+}
+
+static ssize_t ping_pong(int fd)
+{
+	ssize_t n = echo(fd, 1);
+
+	report(fd, 0);
 	return n;
 }
 
@@ -74,13 +87,25 @@ static void account(int fd, ssize_t last)
 	close(fd);
 }
 
+static ssize_t converse(int fd, enum mode mode)
+{
+	switch (mode) {
+	case MODE_SINK:
+		return sink(fd);
+	case MODE_PING_PONG:
+		return ping_pong(fd);
+	default:
+		return echo(fd, 1 << 16);
+	}
+}
+
 static void serve_in_process(int listener, int fd, enum mode mode)
 {
 	if (fork() == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		close(listener);
 		set_receive_timeout(fd, POLL_MS);
-		account(fd, mode == MODE_SINK ? sink(fd) : echo(fd, mode == MODE_PING_PONG ? 1 : 1 << 16));
+		account(fd, converse(fd, mode));
 		_exit(0);
 	}
 	close(fd);
@@ -97,8 +122,8 @@ static void serve(int listener, int fd)
 		account(fd, -1);
 		return;
 	}
-	if (mode == MODE_ONCE) {
-		bool ok = read_full(fd, &byte, 1) && write_full(fd, &byte, 1);
+	if (mode == MODE_ONCE || mode == MODE_REPORT) {
+		bool ok = mode == MODE_REPORT ? report(fd, 0) : read_full(fd, &byte, 1) && write_full(fd, &byte, 1);
 
 		account(fd, ok ? 0 : -1);
 		return;

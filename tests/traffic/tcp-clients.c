@@ -22,11 +22,31 @@ static int must_connect(const struct options *o, enum mode mode)
 	return fd;
 }
 
+/* CPU time of the server so far, asked for on a connection that is over with the answer. */
+static struct server_report take_report(int fd)
+{
+	struct server_report report;
+
+	shutdown(fd, SHUT_WR);
+	if (!read_full(fd, &report, sizeof(report)))
+		die("report of the server");
+	return report;
+}
+
+static uint64_t server_cpu_ns(const struct options *o)
+{
+	int fd = must_connect(o, MODE_REPORT);
+	struct server_report report = take_report(fd);
+
+	close(fd);
+	return report.cpu_ns;
+}
+
 void run_rr(const struct options *o)
 {
 	struct histogram *latency = histogram_new();
 	int fd = must_connect(o, MODE_PING_PONG);
-	uint64_t count = 0, begin = start_clock(o), before = begin;
+	uint64_t count = 0, begin = start_clock(o), before = begin, cpu = process_cpu_ns();
 	char byte = 'x';
 
 	while (!stopping) {
@@ -39,9 +59,13 @@ void run_rr(const struct options *o)
 		before = after;
 		count++;
 	}
-	printf("{\"count\":%lu,\"seconds\":%.6f,\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu,\"retransmits\":%u}\n", count,
-	       (double)(before - begin) / 1e9, (double)count * 1e9 / (double)(before - begin),
-	       histogram_quantile(latency, 0.5), histogram_quantile(latency, 0.99), tcp_retransmits(fd).all);
+	cpu = process_cpu_ns() - cpu;
+	cpu += take_report(fd).cpu_ns;
+	printf("{\"count\":%lu,\"seconds\":%.6f,\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu,\"cpuNs\":%.1f,"
+	       "\"retransmits\":%u}\n",
+	       count, (double)(before - begin) / 1e9, (double)count * 1e9 / (double)(before - begin),
+	       histogram_quantile(latency, 0.5), histogram_quantile(latency, 0.99), (double)cpu / (double)count,
+	       tcp_retransmits(fd).all);
 }
 
 /* One connection from connect() to the server's FIN. The server closes first, so that it keeps TIME_WAIT and this end
@@ -63,6 +87,7 @@ void run_crr(const struct options *o)
 {
 	struct address to = parse_address(o->addr, o->port);
 	struct histogram *latency = histogram_new();
+	uint64_t server_cpu = server_cpu_ns(o), cpu = process_cpu_ns();
 	uint64_t count = 0, failed = 0, slow = 0, slowest = 0, begin = start_clock(o), end = begin, taken;
 	int last_errno = 0;
 
@@ -84,17 +109,18 @@ void run_crr(const struct options *o)
 		slow += taken > o->stall_ms * NS_PER_MS;
 		slowest = taken > slowest ? taken : slowest;
 	}
+	cpu = process_cpu_ns() - cpu + server_cpu_ns(o) - server_cpu;
 	printf("{\"count\":%lu,\"failed\":%lu,\"lastError\":\"%s\",\"slow\":%lu,\"slowestNs\":%lu,\"seconds\":%.6f,"
-	       "\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu}\n",
+	       "\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu,\"cpuNs\":%.1f}\n",
 	       count, failed, failed ? strerror(last_errno) : "", slow, slowest, (double)(end - begin) / 1e9,
 	       (double)count * 1e9 / (double)(end - begin), histogram_quantile(latency, 0.5),
-	       histogram_quantile(latency, 0.99));
+	       histogram_quantile(latency, 0.99), (double)cpu / (double)(count + failed));
 }
 
 void run_stream(const struct options *o)
 {
 	static const char buffer[1 << 17];
-	struct sink_report server;
+	struct server_report server;
 	int fd = must_connect(o, MODE_SINK);
 	uint64_t begin = start_clock(o), cpu = process_cpu_ns(), busy = machine_busy_ns(), elapsed;
 
@@ -102,9 +128,7 @@ void run_stream(const struct options *o)
 		if (write(fd, buffer, sizeof(buffer)) < 0 && !stopping)
 			die("write");
 	elapsed = now_ns() - begin;
-	shutdown(fd, SHUT_WR);
-	if (!read_full(fd, &server, sizeof(server)))
-		die("report of the server");
+	server = take_report(fd);
 	cpu = process_cpu_ns() - cpu;
 	busy = machine_busy_ns() - busy;
 	printf("{\"bytes\":%lu,\"seconds\":%.6f,\"bitsPerSecond\":%.0f,\"cpuNsPerByte\":%.5f,\"senderNsPerByte\":%.5f,"

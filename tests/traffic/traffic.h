@@ -27,14 +27,15 @@ struct options {
 
 /* First byte of every connection to `server`: what the client wants of it. */
 enum mode {
-	MODE_PING_PONG = 'r', /* every byte is answered with one */
+	MODE_PING_PONG = 'r', /* every byte is answered with one; at the end a struct server_report comes back */
 	MODE_ONCE = 'c',      /* one byte is answered, then the server closes */
-	MODE_SINK = 's',      /* bytes are swallowed; at the end a struct sink_report comes back */
+	MODE_SINK = 's',      /* bytes are swallowed; at the end a struct server_report comes back */
 	MODE_ECHO = 'e',      /* bytes come back */
+	MODE_REPORT = 'p',    /* a struct server_report on the process that serves MODE_ONCE comes back */
 };
 
-struct sink_report {
-	uint64_t bytes;
+struct server_report {
+	uint64_t bytes; /* MODE_SINK only */
 	uint64_t cpu_ns;
 };
 

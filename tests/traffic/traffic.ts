@@ -35,7 +35,16 @@ export interface TrafficOptions {
 /** What each sub-command prints at its end; times are in nanoseconds where the name says so. */
 export interface TrafficResults {
   server: { accepted: number; broken: number; retransmits: number; needlessRetransmits: number };
-  rr: { count: number; seconds: number; rate: number; p50Ns: number; p99Ns: number; retransmits: number };
+  rr: {
+    count: number;
+    seconds: number;
+    rate: number;
+    p50Ns: number;
+    p99Ns: number;
+    /** Time on CPU of both ends for one transaction. */
+    cpuNs: number;
+    retransmits: number;
+  };
   crr: {
     count: number;
     failed: number;
@@ -46,6 +55,8 @@ export interface TrafficResults {
     rate: number;
     p50Ns: number;
     p99Ns: number;
+    /** Time on CPU of both ends for one connection. */
+    cpuNs: number;
   };
   stream: {
     bytes: number;
