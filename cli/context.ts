@@ -5,6 +5,7 @@ import type { Readable, Writable } from 'node:stream';
 import { CiliumClient } from '../api/client.ts';
 import { DEFAULT_SOCKET } from '../api/paths.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
+import { printable } from './output/printable.ts';
 
 export interface CliIo {
   readonly stdout: Writable;
@@ -28,11 +29,11 @@ export class Context {
   }
 
   print(text: string): void {
-    this.io.stdout.write(text);
+    this.io.stdout.write(printable(text));
   }
 
   warn(line: string): void {
-    this.io.stderr.write(`${line}\n`);
+    this.io.stderr.write(printable(`${line}\n`));
   }
 
   client(): CiliumClient {

@@ -13,6 +13,7 @@ import type { Context } from '../context.ts';
 import { InterfaceNames } from '../interface-names.ts';
 import { eventFilter, EVENT_TYPES, type EventType, type FilterOptions } from '../monitor-filter.ts';
 import { eventJson, eventText, type EventStyle } from '../output/event-text.ts';
+import { printable } from '../output/printable.ts';
 
 interface MonitorOptions extends FilterOptions {
   readonly verbose: number;
@@ -75,7 +76,7 @@ async function show(stream: IncomingMessage, render: Renderer, context: Context)
   });
   for await (const chunk of stream) {
     frames.push(chunk as Buffer);
-    if (text !== '' && !context.io.stdout.write(text)) await once(context.io.stdout, 'drain');
+    if (text !== '' && !context.io.stdout.write(printable(text))) await once(context.io.stdout, 'drain');
     text = '';
   }
 }

@@ -2,8 +2,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { alignTabs, table } from './table.ts';
+import { printable } from './printable.ts';
 
 const dots = (text: string) => text.replaceAll(' ', '.');
+
+test('labels that would steer the terminal, or leave their cell, are shown as escapes', () => {
+  const label = 'container:a=\x1b[2J\u009b0m\u202e\nb\tc\rd';
+  const text = table([
+    ['1', label, 'ready'],
+    ['2', 'container:b', 'ready'],
+  ]);
+  assert.equal(text.split('\n')[0], '1    container:a=\\u001b[2J\\u009b0m\\u202e\\nb\\tc\\rd   ready');
+  assert.equal(printable(`one\n\ttwo: ${label}`), 'one\n\ttwo: container:a=\\u001b[2J\\u009b0m\\u202e\nb\tc\rd');
+});
 
 test('columns are as wide as their widest cell plus three', () => {
   assert.equal(

@@ -7,6 +7,8 @@
  * plus the padding, over the lines that follow each other and have that cell.
  */
 
+import { printableCell } from './printable.ts';
+
 export interface AlignOptions {
   /** Of every column. */
   readonly minWidth?: number;
@@ -30,7 +32,7 @@ export function table(
   options: AlignOptions & { trailingTab?: boolean } = {},
 ): string {
   const end = options.trailingTab === true ? '\t\n' : '\n';
-  return alignTabs(rows.map((row) => row.join('\t') + end).join(''), options);
+  return alignTabs(rows.map((row) => row.map(printableCell).join('\t') + end).join(''), options);
 }
 
 /** For each line the width of each of its columns. */
