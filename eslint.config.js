@@ -25,7 +25,10 @@ export default tseslint.config(
     },
   },
   // Readers of rules record a fault and give undefined in one expression.
-  { files: ['policy/parse/**', 'policy/resources/**'], rules: { '@typescript-eslint/no-confusing-void-expression': 'off' } },
+  {
+    files: ['policy/parse/**', 'policy/resources/**'],
+    rules: { '@typescript-eslint/no-confusing-void-expression': 'off' },
+  },
   { files: ['cli/**', 'lab/**', 'tools/**', 'tests/**', '**/*.test.ts'], rules: { 'no-console': 'off' } },
   {
     files: ['tests/**', '**/*.test.ts'],
