@@ -71,3 +71,14 @@ test('bytes are written as they are, with the mode asked for', async () => {
   assert.deepEqual(await readFile(path), Buffer.of(0, 255, 10));
   await chmod(path, 0o600);
 });
+
+test('a folder that is prepared while a file in it is written does not lose the write', async () => {
+  const state = join(folder, 'busy');
+  await prepareStateFolder(state);
+  let written = false;
+  const write = writeFileAtomic(join(state, 'a.json'), Buffer.alloc(8 << 20)).finally(() => (written = true));
+  write.catch(() => undefined);
+  while (!written) await prepareStateFolder(state);
+  await write;
+  assert.deepEqual(await readdir(state), ['a.json']);
+});

@@ -7,7 +7,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, readdir, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { z } from 'zod';
 import { CiliumError } from '../errors/cilium-error.ts';
 
@@ -15,6 +15,8 @@ import { CiliumError } from '../errors/cilium-error.ts';
 const STATE_FILE_MODE = 0o600;
 /** What an unfinished write leaves behind when the process dies in it. */
 const TEMPORARY_SUFFIX = /\.[0-9a-f]{12}\.tmp$/;
+/** Writes of this process that are under way: no leftovers. Several components keep their files in one folder. */
+const underWay = new Set<string>();
 /** A schema may report hundreds of problems; a person reads the first few. */
 const MAX_PROBLEMS = 5;
 
@@ -25,6 +27,7 @@ export async function writeFileAtomic(
   mode: number = STATE_FILE_MODE,
 ): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  underWay.add(resolve(temporary));
   try {
     const file = await open(temporary, 'wx', mode);
     try {
@@ -38,6 +41,8 @@ export async function writeFileAtomic(
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
     throw systemError(`write ${path}`, path, cause);
+  } finally {
+    underWay.delete(resolve(temporary));
   }
 }
 
@@ -79,7 +84,8 @@ export async function prepareStateFolder(folder: string): Promise<void> {
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     for (const name of await readdir(folder)) {
-      if (TEMPORARY_SUFFIX.test(name)) await rm(join(folder, name), { force: true });
+      const path = resolve(folder, name);
+      if (TEMPORARY_SUFFIX.test(name) && !underWay.has(path)) await rm(path, { force: true });
     }
   } catch (cause) {
     throw systemError(`prepare ${folder}`, folder, cause);
