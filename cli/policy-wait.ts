@@ -33,11 +33,18 @@ export async function waitForRevision(client: CiliumClient, revision: number, op
     const waitedMs = performance.now() - begin;
     const failed = behind.some(({ status }) => status.state === 'not-ready');
     if (waitedMs >= (failed ? Math.min(options.failWaitMs, options.maxWaitMs) : options.maxWaitMs)) {
-      const names = behind.map(({ id, status }) => `${id} (${status.state})`).join(', ');
+      const names = behind.map(described).join(', ');
       throw new CiliumError('Timeout', `endpoints that do not enforce policy revision ${revision} yet: ${names}`);
     }
     await sleep(pauseMs);
   }
+}
+
+/** With the reason, when it is the state that has one. */
+function described({ id, status }: Endpoint): string {
+  const [latest] = status.log;
+  const reason = status.state === 'not-ready' && latest?.state === status.state ? `: ${latest.message}` : '';
+  return `${id} (${status.state}${reason})`;
 }
 
 function enforces({ status }: Endpoint, revision: number): boolean {

@@ -126,6 +126,7 @@ export class PolicyRealizer {
     try {
       this.#slots.apply(slot, this.#missing(identity, slot));
     } catch (error) {
+      subject.revision = 0; // the slot holds one of an earlier agent
       this.#keepOld(identity, subject, error);
     }
     return subject;

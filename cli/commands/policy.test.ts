@@ -148,6 +148,10 @@ test('policy wait shows how far the endpoints are, and gives up with their names
   const failed = await node.run('policy', 'wait', '1', '--fail-wait-time', '0');
   assert.match(failed.stdout, /revision 1: 1\/2\n$/);
   assert.equal(failed.stderr, 'Error: endpoints that do not enforce policy revision 1 yet: 173 (not-ready)\n');
+  const log = { code: 'Failure', message: 'policy has 17003 entries, 16384 fit', state: 'not-ready' } as const;
+  node.services.endpointList[0]!.status.log = [{ ...log, timestamp: '2026-11-21T05:57:23.106Z' }];
+  const told = await node.run('policy', 'wait', '1', '--fail-wait-time', '0');
+  assert.match(told.stderr, /yet: 173 \(not-ready: policy has 17003 entries, 16384 fit\)\n$/);
   node.services.endpointList[0]!.status.state = 'creating'; // nothing passes there yet
   assert.match((await node.run('policy', 'wait', '1')).stdout, /: 1\/1\n$/);
   const late = await node.run('policy', 'wait', '2', '--max-wait-time', '0');
