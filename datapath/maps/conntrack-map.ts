@@ -45,7 +45,7 @@ const CT_KEYS = { 4: CT4_KEY, 6: CT6_KEY } as const;
 
 export interface Connection {
   readonly protocol: number;
-  /** Who sent the first packet. ICMP echo: both ports are the identifier. */
+  /** Who sent the first packet. ICMP echo: the identifier is its port, the other's is 0. */
   readonly initiator: IpAddress;
   readonly initiatorPort: number;
   readonly responder: IpAddress;
