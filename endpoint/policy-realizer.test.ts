@@ -160,6 +160,24 @@ test('after a failure the whole policy is written, not only what changed since',
   assert.deepEqual(slots.entries(realized.slot), ports(2));
 });
 
+test('records that cannot all be moved to a spare slot are moved back before it is given back', () => {
+  const { policy, slots, realizer } = setUp();
+  const { slot } = realizer.acquire(SUBJECT);
+  const moves: { to: number; released: number }[] = [];
+  realizer.onSlotChange((_identity, to) => {
+    moves.push({ to, released: slots.released.length });
+    if (to !== slot) throw new CiliumError('System', 'no memory');
+  });
+  policy.change(ports(200));
+  realizer.sync();
+  assert.deepEqual(moves, [
+    { to: 2, released: 0 },
+    { to: slot, released: 0 },
+  ]);
+  assert.deepEqual(slots.released, [2]);
+  assert.deepEqual(slots.entries(slot), ports(200));
+});
+
 test('a large change is written in place when there is no spare slot', () => {
   const { policy, slots, realizer } = setUp();
   const { slot } = realizer.acquire(SUBJECT);

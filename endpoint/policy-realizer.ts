@@ -203,8 +203,14 @@ export class PolicyRealizer {
     const spare = this.#slots.acquire();
     try {
       this.#slots.apply(spare, { upserts: [...this.#source.entries(identity)], deletes: [] });
+    } catch (error) {
+      this.#slots.release(spare);
+      throw error;
+    }
+    try {
       this.#onSlotChange(identity, spare);
     } catch (error) {
+      this.#onSlotChange(identity, subject.slot); // some records may name the spare already
       this.#slots.release(spare);
       throw error;
     }
