@@ -1,153 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { CiliumError } from '../errors/cilium-error.ts';
 import { IpAddress } from '../net/ip.ts';
-import { ManualClock } from '../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../runtime/logger.ts';
-import type { ContainerInfo } from './endpoint.ts';
-import {
-  EndpointManager,
-  type CreateRequest,
-  type EndpointManagerDeps,
-  type EndpointRecords,
-} from './endpoint-manager.ts';
-import { PolicyRealizer, type PolicyEntry } from './policy-realizer.ts';
+import { EP1, EP2, identityOf, request, World } from './fake/world.ts';
 import { EndpointStore } from './store.ts';
-
-type EndpointRecord = Parameters<EndpointRecords['update']>[1];
-
-/** The outside of an endpoint manager: a kernel, a Docker and an identity allocator that live in Maps. */
-class World {
-  readonly stateDir = mkdtempSync(join(tmpdir(), 'endpoint-'));
-  readonly links = new Map<string, number>();
-  readonly records = new Map<string, EndpointRecord>();
-  readonly ipcache = new Map<string, number>();
-  readonly identityUsers = new Map<string, number>();
-  readonly containers = new Map<string, ContainerInfo>();
-  readonly steps: string[] = [];
-  readonly slots = new Map<number, PolicyEntry[]>();
-  nextIfindex = 100;
-  nextSlot = 1;
-  noSlotLeft = false;
-  onRelease: () => void = () => undefined;
-
-  constructor() {
-    mkdirSync(join(this.stateDir, 'endpoints'));
-  }
-
-  policy(): PolicyRealizer {
-    return new PolicyRealizer(
-      {
-        revision: 5,
-        addSubject: () => undefined,
-        removeSubject: () => undefined,
-        entries: () => [],
-        takeUpdates: () => [],
-      },
-      {
-        acquire: () => {
-          if (this.noSlotLeft) throw new CiliumError('MapFull', 'no spare policy slot is left');
-          this.steps.push('policy');
-          this.slots.set(this.nextSlot, []);
-          return this.nextSlot++;
-        },
-        apply: () => undefined,
-        entries: (slot) => this.slots.get(slot) ?? [],
-        release: (slot) => this.slots.delete(slot),
-      },
-      silentLogger,
-    );
-  }
-
-  recordMap(): EndpointRecords {
-    return {
-      update: (address, record) => {
-        this.steps.push('record');
-        this.records.set(address.toString(), record);
-      },
-      delete: (address) => {
-        this.steps.push('unrecord');
-        this.records.delete(address.toString());
-      },
-      get: (address) => this.records.get(address.toString()),
-      entries: () => [...this.records].map(([address, info]) => ({ address: IpAddress.parse(address), info })),
-    };
-  }
-
-  manager(overrides: Partial<EndpointManagerDeps> = {}): EndpointManager {
-    return new EndpointManager({
-      links: {
-        createVeth: ({ hostName }) => {
-          const hostIfindex = this.nextIfindex++;
-          this.links.set(hostName, hostIfindex);
-          return { hostIfindex };
-        },
-        deleteLink: async (name) => this.links.delete(name),
-        getLink: (name) => (this.links.has(name) ? { ifindex: this.links.get(name)! } : undefined),
-      },
-      records: this.recordMap(),
-      ipcache: {
-        upsert: (prefix, { identity }) => {
-          this.steps.push('ipcache');
-          this.ipcache.set(prefix.toString(), identity);
-        },
-        delete: (prefix) => void this.ipcache.delete(prefix.toString()),
-      },
-      identities: {
-        acquire: async (container) => {
-          this.steps.push('identity');
-          const labels = `container:id=${container.labels['id'] ?? ''};`;
-          this.identityUsers.set(labels, (this.identityUsers.get(labels) ?? 0) + 1);
-          return { identity: identityOf(labels), labels };
-        },
-        reacquire: async (labels) => {
-          this.identityUsers.set(labels, (this.identityUsers.get(labels) ?? 0) + 1);
-          return identityOf(labels);
-        },
-        release: async (labels) => {
-          this.steps.push('release');
-          this.onRelease();
-          this.identityUsers.set(labels, this.identityUsers.get(labels)! - 1);
-        },
-      },
-      policy: this.policy(),
-      containers: { find: async (_network, id) => this.containers.get(id) },
-      connections: { purge: () => void this.steps.push('purge'), purged: async () => undefined },
-      store: new EndpointStore(this.stateDir, silentLogger),
-      clock: new ManualClock(),
-      log: silentLogger,
-      ...overrides,
-    });
-  }
-
-  runContainer(dockerEndpointId: string, id: string): void {
-    this.containers.set(dockerEndpointId, { id: `c-${id}`, name: id, image: 'web', labels: { id } });
-  }
-}
-
-function identityOf(labels: string): number {
-  return 1000 + labels.length;
-}
-
-const EP1 = '1'.repeat(64);
-const EP2 = '2'.repeat(64);
-
-function request(overrides: Partial<CreateRequest> = {}): CreateRequest {
-  return {
-    networkId: 'n'.repeat(64),
-    dockerEndpointId: EP1,
-    internal: false,
-    mtu: 1500,
-    ipv4: IpAddress.parse('10.15.0.2'),
-    ipv6: IpAddress.parse('fd15::2'),
-    mac: undefined,
-    ...overrides,
-  };
-}
 
 test('an endpoint enters the network only with its identity and policy, in that order', async () => {
   const world = new World();
@@ -286,7 +145,7 @@ test('labels changed by hand give another identity and give the old one back', a
   await manager.join(EP1);
   const endpoint = await manager.changeLabels(id, { added: ['container:tier=web'], disabled: [] });
   assert.equal(endpoint.state, 'ready');
-  assert.deepEqual([...world.identityUsers.values()], [1]);
+  assert.deepEqual([...world.identityUsers.values()], [0, 1]);
 });
 
 test('an endpoint that died while there was no agent takes nothing from those that share its identity', async () => {
@@ -398,7 +257,7 @@ test('labels that cannot be changed leave the endpoint as it was, ready for the 
   assert.deepEqual(endpoint.labelChanges, { added: [], disabled: [] });
   assert.deepEqual([endpoint.identity, endpoint.policySlot], [identity, policySlot]);
   assert.equal(world.records.get('10.15.0.2')?.policySlot, policySlot);
-  assert.deepEqual([...world.identityUsers.values()], [1]);
+  assert.deepEqual([...world.identityUsers.values()], [1, 0]);
 });
 
 test('labels of an endpoint that is deleted meanwhile are not changed', async () => {
