@@ -61,14 +61,14 @@ export function runGoals(series: Series, cilium: string, dualStack: string): Goa
 }
 
 export function agentGoals(costs: AgentCosts, joins: JoinTimes): Goal[] {
-  const mib = (bytes: number) => bytes / 2 ** 20;
+  const megabytes = (bytes: number) => bytes / 1e6;
   const maps = [...costs.mapBytes.values()].reduce((sum, bytes) => sum + bytes, 0);
   return [
     { what: 'RequestAddress to Join, median ms', measured: quantile(joins.wall, 0.5), most: 10, digits: 1 },
     { what: 'RequestAddress to Join, p99 ms', measured: quantile(joins.wall, 0.99), most: 25, digits: 1 },
-    { what: 'agent with 30 containers, MiB', measured: mib(costs.residentBytes.get(30) ?? NaN), most: 120, digits: 0 },
+    { what: 'agent with 30 containers, MB', measured: megabytes(costs.residentBytes.get(30) ?? NaN), most: 120, digits: 0 },
     { what: 'idle agent, % of a core', measured: costs.idleCpu * 100, most: 0.5, digits: 2 },
-    { what: 'maps, MiB', measured: mib(maps), most: 64, digits: 1 },
+    { what: 'maps, MB', measured: megabytes(maps), most: 64, digits: 1 },
   ];
 }
 

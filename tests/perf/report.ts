@@ -76,7 +76,7 @@ export function runTable(networks: readonly { name: string; title: string }[], s
 }
 
 export function agentTable(costs: AgentCosts, joins: JoinTimes): string {
-  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+  const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
   const maps = [...costs.mapBytes].toSorted((a, b) => b[1] - a[1]);
   const total = maps.reduce((sum, [, bytes]) => sum + bytes, 0);
   return [
@@ -87,13 +87,13 @@ export function agentTable(costs: AgentCosts, joins: JoinTimes): string {
         ['of that, inside the agent, ms', withTail(joins.own)],
         ['start to answering, 30 containers, ms', spread(costs.starts, 1, 0)],
         ['idle, 30 containers, % of a core', (costs.idleCpu * 100).toFixed(2)],
-        ...[...costs.residentBytes].map(([count, bytes]) => [`resident, ${count} containers, MiB`, mib(bytes)]),
-        ['maps, MiB', mib(total)],
+        ...[...costs.residentBytes].map(([count, bytes]) => [`resident, ${count} containers, MB`, megabytes(bytes)]),
+        ['maps, MB', megabytes(total)],
       ],
     ),
     table(
-      ['map', 'MiB'],
-      maps.filter(([, bytes]) => bytes >= 2 ** 16).map(([name, bytes]) => [`\`${name}\``, mib(bytes)]),
+      ['map', 'MB'],
+      maps.filter(([, bytes]) => bytes >= 2 ** 16).map(([name, bytes]) => [`\`${name}\``, megabytes(bytes)]),
     ),
   ].join('\n\n');
 }
