@@ -81,12 +81,13 @@ test('volatile labels of Compose make no identity of their own', async () => {
   assert.match(first.labels, /compose\.service=web/);
 });
 
-test('a container without labels is init, which nobody allocates', async () => {
+test('containers without labels share an identity of their own, which is not init', async () => {
   const { identities, allocator } = setUp();
   const { identity, labels } = await identities.acquire(container({}), NO_CHANGES, 'n1');
-  assert.equal(identity, 5);
+  assert.equal(labels, 'docker:unlabelled=;');
+  assert.ok(identity >= 256);
   await identities.release(labels);
-  assert.equal(allocator.users.size, 0);
+  assert.equal(allocator.users.get(labels), 0);
 });
 
 test('labels set by hand are added and taken away', async () => {

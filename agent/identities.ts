@@ -15,13 +15,15 @@ import {
   numericIdentity,
   reservedIdentities,
   reservedIdentityOf,
-  reservedLabel,
   type NumericIdentity,
 } from '../identity/numeric-identity.ts';
 import type { ContainerInfo, Endpoint } from '../endpoint/endpoint.ts';
 
-/** Source of the label that names a container's Docker network. */
-const NETWORK_LABEL_SOURCE = 'docker';
+/** Source of labels that Docker gives no container, but that follow from what it says of one. */
+const DOCKER_SOURCE = 'docker';
+
+/** What makes the identity of containers without labels, which are known as such: see docs/decisions/0007. */
+const UNLABELLED = LabelSet.of([{ source: DOCKER_SOURCE, key: 'unlabelled', value: '' }]);
 
 /** Numbers for label sets, the same on every node. */
 export interface GlobalAllocator {
@@ -93,7 +95,7 @@ export class Identities {
     networkId: string,
   ): Promise<{ identity: number; labels: string }> {
     const identity = await this.#identityLabels(container, changes, networkId);
-    const set = identity.size === 0 ? LabelSet.of([reservedLabel('init')]) : identity;
+    const set = identity.size === 0 ? UNLABELLED : identity;
     return { identity: await this.#allocate(set), labels: set.toString() };
   }
 
@@ -118,7 +120,7 @@ export class Identities {
   ): Promise<LabelSet> {
     const labels = dockerLabels(container);
     if (this.#deps.networkName) {
-      labels.push({ source: NETWORK_LABEL_SOURCE, key: 'network', value: await this.#deps.networkName(networkId) });
+      labels.push({ source: DOCKER_SOURCE, key: 'network', value: await this.#deps.networkName(networkId) });
     }
     const disabled = changes.disabled.map(parseSelectLabel);
     const kept = [...this.#deps.filter.split(labels).identity].filter(
