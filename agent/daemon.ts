@@ -42,7 +42,6 @@ import { DockerEngine } from './docker.ts';
 import { DockerEndpoints } from './endpoint-hooks.ts';
 import { HostRoutes } from './host-routes.ts';
 import { CidrIdentities, Identities } from './identities.ts';
-import { InstanceLock } from './instance-lock.ts';
 import { MonitorHub } from './monitor-hub.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { defaultMtu, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
@@ -270,7 +269,6 @@ function components(options: AgentOptions, log: Logger): Component[] {
   let lostTimer: NodeJS.Timeout | undefined;
   return [
     step('state-folder', () => prepareStateFolder(stateDir)),
-    new InstanceLock(),
     datapath,
     step('policy-slots', async () => {
       const used = datapath.endpoints.entries().map(({ info }) => info.policySlot);

@@ -12,6 +12,8 @@ import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { EventReader } from './events/event-reader.ts';
 import type { BpfMap } from './ffi/bpf-map.ts';
+import { isErrno } from './ffi/errno.ts';
+import { FolderLock } from './ffi/libc.ts';
 import { type BpfProgram, TC_EGRESS, TC_INGRESS } from './ffi/bpf-program.ts';
 import { adoptOrLoad, pinFolders } from './loader/adoption.ts';
 import { DeviceTracker } from './loader/device-tracker.ts';
@@ -69,6 +71,7 @@ export interface DatapathOptions {
 
 /** Everything that exists between start and stop. */
 interface Running {
+  readonly lock: FolderLock;
   readonly links: Links;
   readonly host: HostDevice;
   readonly programs: ReadonlyMap<string, BpfProgram>;
@@ -152,6 +155,7 @@ export class Datapath implements Component {
     await running.policy.close();
     await running.links.close();
     for (const handle of [...running.maps.values(), ...running.programs.values()]) handle.close();
+    running.lock.close();
   }
 
   #get(): Running {
@@ -176,9 +180,10 @@ async function open(options: DatapathOptions): Promise<Running> {
       program('cil_from_container').attach(ifindex, TC_INGRESS);
       program('cil_to_container').attach(ifindex, TC_EGRESS);
     };
+    const folders = pinFolders(bpfRoot);
+    const lock = keep(lockPins(folders.mapDir));
     const links = keep(new Links(attach));
     const host = ensureHostDevice(links, options.mtu, log);
-    const folders = pinFolders(bpfRoot);
     const config = buildConfig(options, host);
     const mapSizes = { ...options.mapSizes, ...(options.eventsBytes && { cilium_events: options.eventsBytes }) };
     for (const [file, programNames] of Object.entries(OBJECTS)) {
@@ -214,6 +219,7 @@ async function open(options: DatapathOptions): Promise<Running> {
       },
     };
     const running: Running = {
+      lock,
       links,
       host,
       programs,
@@ -231,6 +237,16 @@ async function open(options: DatapathOptions): Promise<Running> {
     return running;
   } finally {
     await undo.disposeAsync();
+  }
+}
+
+/** Two agents would write over each other: whoever holds the folder of the pinned maps is the one of this node. */
+function lockPins(mapDir: string): FolderLock {
+  try {
+    return new FolderLock(mapDir);
+  } catch (error) {
+    if (!isErrno(error, 'EAGAIN')) throw error;
+    throw new CiliumError('InUse', `another cilium-agent runs on this node (it holds ${mapDir}); stop it first`);
   }
 }
 

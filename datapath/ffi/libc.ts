@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** The few calls of libc that Node has no API for. Each converts, calls and turns -1 into a SyscallError. */
+import { closeSync, openSync } from 'node:fs';
 import koffi from 'koffi';
 import type * as Koffi from 'koffi';
 import { SyscallError } from './errno.ts';
@@ -16,6 +17,9 @@ const MSG_TRUNC = 0x20;
 
 const F_DUPFD_CLOEXEC = 1030;
 
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
 const PROT_READ = 1;
 const PROT_WRITE = 2;
 const MAP_SHARED = 1;
@@ -24,6 +28,7 @@ const { declare } = openLibrary('libc.so.6', 'this program needs glibc');
 
 const cClose = declare<[number], number>('int close(int fd)');
 const cFcntl = declare<[number, number, number], number>('int fcntl(int fd, int command, int argument)');
+const cFlock = declare<[number, number], number>('int flock(int fd, int operation)');
 const cStatfs = declare<[string, Uint8Array], number>('int statfs(const char *path, _Out_ void *buf)');
 const cSocket = declare<[number, number, number], number>('int socket(int domain, int type, int protocol)');
 const cBind = declare<[number, Uint8Array, number], number>('int bind(int fd, const void *addr, uint32_t len)');
@@ -60,6 +65,27 @@ export function isBpfFs(path: string): boolean {
   const buffer = Buffer.alloc(STATFS_BYTES);
   check(cStatfs(path, buffer), `statfs ${path}`, { path });
   return buffer.readBigUInt64LE(0) === BigInt(BPF_FS_MAGIC);
+}
+
+/** A folder that no other process can lock until this one closes it or ends, however that happens. */
+export class FolderLock extends Handle {
+  readonly #fd: number;
+
+  /** Throws SyscallError, with EWOULDBLOCK (EAGAIN) when somebody else has the lock. */
+  constructor(path: string) {
+    const fd = openSync(path, 'r');
+    if (cFlock(fd, LOCK_EX | LOCK_NB) < 0) {
+      const errno = koffi.errno();
+      closeSync(fd);
+      throw new SyscallError(`lock ${path}`, errno, { path });
+    }
+    super('folder lock', path);
+    this.#fd = fd;
+  }
+
+  protected release(): void {
+    closeSync(this.#fd);
+  }
 }
 
 /** A socket that only C can serve, such as netlink's. */
