@@ -66,7 +66,12 @@ export function agentGoals(costs: AgentCosts, joins: JoinTimes): Goal[] {
   return [
     { what: 'RequestAddress to Join, median ms', measured: quantile(joins.wall, 0.5), most: 10, digits: 1 },
     { what: 'RequestAddress to Join, p99 ms', measured: quantile(joins.wall, 0.99), most: 25, digits: 1 },
-    { what: 'agent with 30 containers, MB', measured: megabytes(costs.residentBytes.get(30) ?? NaN), most: 120, digits: 0 },
+    {
+      what: 'agent with 30 containers, MB',
+      measured: megabytes(costs.residentBytes.get(30) ?? NaN),
+      most: 120,
+      digits: 0,
+    },
     { what: 'idle agent, % of a core', measured: costs.idleCpu * 100, most: 0.5, digits: 2 },
     { what: 'maps, MB', measured: megabytes(maps), most: 64, digits: 1 },
   ];
