@@ -47,7 +47,7 @@ export class DockerNode {
     await this.docker('network', 'create', '-d', 'cilium', ...args, name);
   }
 
-  /** `docker run -d …` of the image `web`, which answers with the container's name; with a label, so that it may talk. */
+  /** `docker run -d …` of the image `web`, which answers with the container's name, and is labelled with it. */
   async container(name: string, network: string, ...args: string[]): Promise<void> {
     const names = ['--name', name, '--hostname', name, '-l', `id=${name}`];
     await this.docker('run', '-d', ...names, '--network', network, ...args, 'web');

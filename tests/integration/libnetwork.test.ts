@@ -146,6 +146,15 @@ test('privileged: a container on two networks keeps a way out when either is tak
   await all();
 });
 
+test('privileged: containers without labels reach each other, as all do without a rule', async () => {
+  await node.network('net', '--ipam-driver', 'cilium');
+  for (const name of ['plain1', 'plain2']) {
+    await node.docker('run', '-d', '--name', name, '--hostname', name, '--network', 'net', 'web');
+  }
+  const { ipv4, ipv6 } = await node.inside('plain1');
+  for (const address of [...ipv4, ...ipv6]) await reaches('plain2', 'plain1', address);
+});
+
 test('privileged: restarting gives new interfaces and leaves none of the old', async () => {
   await node.network('net', '--ipam-driver', 'cilium');
   await node.container('server', 'net');
