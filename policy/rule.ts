@@ -32,6 +32,8 @@ export interface Rule {
 export interface RuleOrigin {
   /** A file's name, or what else the importer calls it. */
   readonly source?: string;
+  /** Where the rule begins there, counted from 1. */
+  readonly line?: number;
   /** Position in that source's list of rules. */
   readonly index: number;
 }
