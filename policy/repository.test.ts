@@ -294,12 +294,16 @@ test('a name that endpoints disagree on opens nothing on egress', () => {
   assert.deepEqual(world.changes(), ['-to 0 6/80/24']);
 });
 
-test('selectors that are spelled the same are listed once', () => {
+test('selectors that are spelled the same are listed once, with the rules that use them', () => {
   const world = new World();
   world.import(classic, { ...classic, ingress: [{ fromEndpoints: [app(2)] }, { fromEndpoints: [app(3)] }] });
+  const [first, second] = world.repository.rules();
   assert.deepEqual(world.repository.selectors(), [
-    { selector: 'any:id=app2', users: 2, identities: [APP2] },
-    { selector: 'any:id=app3', users: 1, identities: [APP3] },
+    { selector: 'any:id=app2', rules: [first, second], identities: [APP2] },
+    { selector: 'any:id=app3', rules: [second], identities: [APP3] },
+  ]);
+  assert.deepEqual(world.repository.subjectSelectors(), [
+    { selector: 'any:id=app1', rules: [first, second], identities: [APP1] },
   ]);
 });
 

@@ -27,7 +27,7 @@ import type { PolicyPacket } from './lookup.ts';
 import { l4Key, type PolicyEntry } from './map-entry.ts';
 import { fqdnLabel, peersOf, prefixesOf, usesGroups, type CidrGroup, type PeerContext } from './peer-selectors.ts';
 import { isDeny, speaksOf, type Direction, type FqdnPeer, type Rule } from './rule.ts';
-import { SelectorCache, type SelectorChange } from './selector-cache.ts';
+import { SelectorCache, type CachedSelector, type SelectorChange } from './selector-cache.ts';
 import {
   acceptsRule,
   subjectKind,
@@ -64,7 +64,9 @@ export interface ImportOptions {
 
 export interface SelectorInfo {
   readonly selector: string;
-  readonly users: number;
+  /** The rules that use it, in the order of their import. */
+  readonly rules: readonly Rule[];
+  /** Ascending. */
   readonly identities: readonly NumericIdentity[];
 }
 
@@ -269,11 +271,12 @@ export class PolicyRepository {
 
   /** Selectors of peers in use, and what they select. */
   selectors(): SelectorInfo[] {
-    return Array.from(this.#peers.selectors(), ({ selector, users, identities }) => ({
-      selector: selector.toString(),
-      users: users.size,
-      identities: [...identities].sort((a, b) => a - b),
-    }));
+    return Array.from(this.#peers.selectors(), (cached) => selectorInfo(cached, ({ stored }) => stored));
+  }
+
+  /** The rules' own selectors, and which subjects they select. */
+  subjectSelectors(): SelectorInfo[] {
+    return Array.from(this.#subjectCache.selectors(), (cached) => selectorInfo(cached, (stored) => stored));
   }
 
   /** When it throws, nothing has changed. */
@@ -362,6 +365,18 @@ export class PolicyRepository {
     }
     return [...found].flatMap(([protocol, ports]) => (ports.size > 1 ? [] : [{ protocol, port: [...ports][0]! }]));
   }
+}
+
+function selectorInfo<U>(
+  { selector, users, identities }: CachedSelector<U>,
+  storedOf: (user: U) => SubjectRule,
+): SelectorInfo {
+  const rules = new Map(Array.from(users, storedOf).map(({ id, rule }) => [id, rule]));
+  return {
+    selector: selector.toString(),
+    rules: [...rules].sort(([a], [b]) => a - b).map(([, rule]) => rule),
+    identities: [...identities].sort((a, b) => a - b),
+  };
 }
 
 function hasLabels(rule: Rule, labels: readonly Label[]): boolean {
