@@ -46,6 +46,7 @@ import { MonitorHub } from './monitor-hub.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { defaultMtu, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
+import { PolicyAnswers } from './policy-answers.ts';
 import { PolicyService } from './policy-service.ts';
 import { RestServer } from './rest/server.ts';
 import { Services } from './services.ts';
@@ -250,6 +251,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
     identities,
     repository,
     policy,
+    questions: new PolicyAnswers({ repository }),
     monitor,
     enforce,
     status: () => status.report(),

@@ -22,7 +22,13 @@ import { endpointModel } from './endpoint-model.ts';
 import type { Identities } from './identities.ts';
 import type { MonitorHub } from './monitor-hub.ts';
 import type { PolicyService } from './policy-service.ts';
-import type { AgentServices, MonitorListener, PolicyImportOptions, PolicyView } from './rest/services.ts';
+import type {
+  AgentServices,
+  PolicyQuestions,
+  MonitorListener,
+  PolicyImportOptions,
+  PolicyView,
+} from './rest/services.ts';
 
 const NOTHING_ENFORCED = { ingress: false, egress: false };
 
@@ -32,6 +38,7 @@ export interface ServicesDeps {
   readonly identities: Identities;
   readonly repository: PolicyRepository;
   readonly policy: PolicyService;
+  readonly questions: PolicyQuestions;
   readonly monitor: MonitorHub;
   /** Brings a change of the repository into the kernel. */
   readonly enforce: () => void;
@@ -118,6 +125,10 @@ export class Services implements AgentServices {
     const { revision } = this.#deps.repository;
     this.#deps.monitor.publish({ type: 'Policy deleted', message: { rules: deleted, labels: [...labels], revision } });
     return deleted;
+  }
+
+  get questions(): PolicyQuestions {
+    return this.#deps.questions;
   }
 
   maps(): readonly BpfMap[] {

@@ -21,6 +21,7 @@ import type {
   StatusResponse,
   VersionInfo,
 } from './models.ts';
+import type { SelectorMapping } from './policy-models.ts';
 import { BASE_PATH, PATHS } from './paths.ts';
 
 /** Longest wait for an answer. */
@@ -98,6 +99,16 @@ export class CiliumClient {
   /** Deletes the rules that carry all these labels; no labels: all rules. */
   deletePolicy(labels: readonly string[]): Promise<PolicyDeleted> {
     return this.#call('DELETE', PATHS.policy, labels);
+  }
+
+  /** Selectors of peers in use. */
+  policySelectors(): Promise<SelectorMapping[]> {
+    return this.#call('GET', PATHS.policySelectors);
+  }
+
+  /** The rules' own selectors. */
+  policySubjectSelectors(): Promise<SelectorMapping[]> {
+    return this.#call('GET', PATHS.policySubjectSelectors);
   }
 
   maps(): Promise<BpfMapList> {

@@ -18,6 +18,8 @@ export const PATHS = {
   identities: '/identity',
   identity: '/identity/:id',
   policy: '/policy',
+  policySelectors: '/policy/selectors',
+  policySubjectSelectors: '/policy/subject-selectors',
   maps: '/map',
   map: '/map/:name',
   monitor: '/monitor',

@@ -7,10 +7,12 @@ import { policyDelete, policyImport, policyImportQuery } from '../../api/models.
 import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted } from '../../api/models.ts';
 import { PATHS } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
+import { answer, bodyOf } from './answer.ts';
 import { normalizeChange } from './config-change.ts';
 import { findEndpoint } from './endpoint-reference.ts';
 import { parseRequest } from './errors.ts';
 import { MonitorStream } from './monitor-stream.ts';
+import { addQuestionRoutes } from './question-routes.ts';
 import type { AgentServices, PolicyView } from './services.ts';
 
 /** All paths below the base path. */
@@ -38,6 +40,7 @@ export function apiRouter(services: AgentServices): Router {
   addEndpointRoutes(router, services);
   addIdentityRoutes(router, services);
   addPolicyRoutes(router, services);
+  addQuestionRoutes(router, services.questions);
   router.get(
     PATHS.maps,
     answer((): BpfMapList => ({ maps: [...services.maps()] })),
@@ -139,19 +142,6 @@ function monitor(services: AgentServices): RequestHandler {
     response.type('application/octet-stream').flushHeaders();
     response.on('close', services.subscribeMonitor(new MonitorStream(response)));
   };
-}
-
-/** Answers what `work` gives as JSON, and an empty 200 when that is nothing. */
-function answer(work: (request: Request) => unknown): RequestHandler {
-  return async (request, response) => {
-    const result = await work(request);
-    if (result === undefined) response.end();
-    else response.json(result);
-  };
-}
-
-function bodyOf<T>(request: Request, schema: Parameters<typeof parseRequest<T>>[0]): T {
-  return parseRequest(schema, request.body, 'body');
 }
 
 function param(request: Request, name: string): string {

@@ -15,6 +15,7 @@ import type {
   StatusResponse,
   VersionInfo,
 } from '../../api/models.ts';
+import type { SelectorMapping } from '../../api/policy-models.ts';
 
 /** Rules as plain data, as they were imported and in that order, with the revision of the repository. */
 export interface PolicyView {
@@ -45,6 +46,14 @@ export interface MonitorListener {
   lost(count: number): void;
 }
 
+/** What people ask about the policy. */
+export interface PolicyQuestions {
+  /** Selectors of peers in use. */
+  selectors(): readonly SelectorMapping[];
+  /** Selectors of rules' subjects; of identities they name only those of endpoints here. */
+  subjectSelectors(): readonly SelectorMapping[];
+}
+
 export interface AgentServices {
   status(): StatusResponse | Promise<StatusResponse>;
   version(): VersionInfo;
@@ -69,6 +78,8 @@ export interface AgentServices {
   importPolicy(rules: readonly unknown[], options: PolicyImportOptions): Promise<number>;
   /** Deletes the rules that carry all these labels; no labels: all rules. Answers how many went. */
   deletePolicy(labels: readonly string[]): Promise<number>;
+
+  readonly questions: PolicyQuestions;
 
   maps(): readonly BpfMap[];
   /** One map with its entries, by its name such as `cilium_ipcache`; undefined when there is none. */

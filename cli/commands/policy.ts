@@ -9,6 +9,7 @@ import type { Context } from '../context.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
 import { readPolicyFiles, withPlaces } from '../policy-files.ts';
 import { DEFAULT_WAIT, waitForRevision } from '../policy-wait.ts';
+import { registerQuestions } from './policy-questions.ts';
 
 interface ImportOptions extends OutputOptions {
   readonly print?: boolean;
@@ -67,6 +68,7 @@ export function register(program: Command, context: Context): void {
     )
     .option('--max-wait-time <seconds>', 'patience with all others', parseSeconds, DEFAULT_WAIT.maxWaitMs / 1000)
     .action((revision: number, options: WaitOptions) => waitForPolicy(context, revision, options));
+  registerQuestions(group, context);
 }
 
 async function importPolicy(context: Context, paths: readonly string[], options: ImportOptions): Promise<void> {

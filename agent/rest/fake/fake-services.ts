@@ -14,6 +14,7 @@ import type {
 import { CiliumError } from '../../../errors/cilium-error.ts';
 import { parseLabel, selectsLabel } from '../../../identity/label.ts';
 import { parseRules } from '../../../policy/parse/rule.ts';
+import { FakePolicy } from './fake-policy.ts';
 import type { AgentServices, MonitorListener, PolicyImportOptions, PolicyView } from '../services.ts';
 
 export class FakeServices implements AgentServices {
@@ -24,6 +25,8 @@ export class FakeServices implements AgentServices {
     fakeEndpoint(173, { ipv4: '10.11.0.40', ipv6: 'f00d::b2f1', labels: ['container:id=app1', 'container:tier=web'] }),
     fakeEndpoint(29, { ipv4: '10.11.0.87', ipv6: 'f00d::b08c', labels: ['container:id=app2'] }),
   ];
+  readonly world = new FakePolicy(this.endpointList);
+  readonly questions = this.world.answers;
   mapList: BpfMap[] = [];
   rules: unknown[] = [];
   revision = 1;
@@ -79,7 +82,7 @@ export class FakeServices implements AgentServices {
 
   importPolicy(rules: readonly unknown[], options: PolicyImportOptions): Promise<number> {
     return Promise.resolve().then(() => {
-      parseRules(rules);
+      this.world.repository.import(parseRules(rules));
       this.imports.push({ rules, options });
       this.rules.push(...rules);
       this.revision += 1;

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Paths of the REST API below /policy that change nothing: who is selected, what would happen, and why. */
+import type { Router } from 'express';
+import { PATHS } from '../../api/paths.ts';
+import { answer } from './answer.ts';
+import type { PolicyQuestions } from './services.ts';
+
+export function addQuestionRoutes(router: Router, questions: PolicyQuestions): void {
+  router.get(
+    PATHS.policySelectors,
+    answer(() => questions.selectors()),
+  );
+  router.get(
+    PATHS.policySubjectSelectors,
+    answer(() => questions.subjectSelectors()),
+  );
+}
