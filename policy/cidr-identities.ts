@@ -53,6 +53,11 @@ export class CidrIdentities {
     return added;
   }
 
+  /** The identity of a prefix that rules mention, and how often they do. */
+  useOf(prefix: Prefix): { readonly identity: NumericIdentity; readonly count: number } | undefined {
+    return this.#uses.get(prefix.toString());
+  }
+
   /** Ends one use of each; returns the identities that are not needed any more. */
   release(prefixes: readonly Prefix[]): NumericIdentity[] {
     const gone: NumericIdentity[] = [];

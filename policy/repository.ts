@@ -26,6 +26,7 @@ import { NO_REQUIREMENTS, type NamedPort } from './filter.ts';
 import type { PolicyPacket } from './lookup.ts';
 import { l4Key, type PolicyEntry } from './map-entry.ts';
 import { fqdnLabel, peersOf, prefixesOf, usesGroups, type CidrGroup, type PeerContext } from './peer-selectors.ts';
+import type { RepositoryView } from './repository-view.ts';
 import { isDeny, speaksOf, type Direction, type FqdnPeer, type Rule } from './rule.ts';
 import { SelectorCache, type CachedSelector, type SelectorChange } from './selector-cache.ts';
 import {
@@ -80,6 +81,7 @@ export class PolicyRepository {
   readonly #groups = new Map<string, CidrGroup>();
   readonly #allowLocalhost: boolean;
   readonly #hostFirewall: boolean;
+  readonly #hasProxy: boolean;
   readonly #cidrIdentities: CidrIdentities;
   readonly #values = new ValueTable();
 
@@ -100,6 +102,7 @@ export class PolicyRepository {
     this.#enforcement = options.enforcement;
     this.#allowLocalhost = options.allowLocalhost === 'always';
     this.#hostFirewall = options.hostFirewall ?? false;
+    this.#hasProxy = options.proxyPort !== undefined;
     this.#context = {
       families: options.families ?? DUAL_STACK,
       clusterName: options.clusterName ?? 'default',
@@ -277,6 +280,23 @@ export class PolicyRepository {
   /** The rules' own selectors, and which subjects they select. */
   subjectSelectors(): SelectorInfo[] {
     return Array.from(this.#subjectCache.selectors(), (cached) => selectorInfo(cached, (stored) => stored));
+  }
+
+  /** For explanations and simulations of this room; good until the next change. */
+  view(): RepositoryView {
+    return {
+      context: this.#context,
+      enforcement: this.#enforcement,
+      allowLocalhost: this.#allowLocalhost,
+      hostFirewall: this.#hostFirewall,
+      hasProxy: this.#hasProxy,
+      rules: this.rules(),
+      peers: this.#peers,
+      policies: this.#policies,
+      policyOf: (id) => (this.#policies.has(id) ? this.#policies.of(id) : undefined),
+      resolvePort: (own, port) => this.#resolvePort(own, port),
+      cidrUse: (prefix) => this.#cidrIdentities.useOf(prefix),
+    };
   }
 
   /** When it throws, nothing has changed. */

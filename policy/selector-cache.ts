@@ -84,6 +84,17 @@ export class SelectorCache<U> {
     this.#unfile(cached);
   }
 
+  /** The identities that a selector selects, in use or not. */
+  find(selector: EndpointSelector): ReadonlySet<NumericIdentity> {
+    const cached = this.#selectors.get(selector.toString());
+    if (cached !== undefined) return cached.identities;
+    const candidates = new Set(this.#candidates(selector));
+    for (const identity of candidates) {
+      if (!selector.matches(this.#identities.get(identity)!)) candidates.delete(identity);
+    }
+    return candidates;
+  }
+
   /** Makes the identity known, or gives it other labels; returns what this changed. */
   add(identity: NumericIdentity, labels: LabelSet): SelectorChange<U>[] {
     const known = this.#identities.get(identity);
@@ -97,7 +108,7 @@ export class SelectorCache<U> {
       else there.add(identity);
     }
     const changes: SelectorChange<U>[] = gone;
-    for (const selector of this.#selecting(labels)) {
+    for (const selector of this.selecting(labels)) {
       selector.identities.add(identity);
       changes.push({ selector, identity, selected: true });
     }
@@ -115,13 +126,14 @@ export class SelectorCache<U> {
       there?.delete(identity);
       if (there?.size === 0) this.#identitiesByPrefix.delete(prefix);
     }
-    return this.#selecting(labels).map((selector) => {
+    return this.selecting(labels).map((selector) => {
       selector.identities.delete(identity);
       return { selector, identity, selected: false };
     });
   }
 
-  #selecting(labels: LabelSet): CachedSelector<U>[] {
+  /** The selectors in use that select these labels, whether an identity has them or not. */
+  selecting(labels: LabelSet): CachedSelector<U>[] {
     const found: CachedSelector<U>[] = [];
     const seen = new Set<CachedSelector<U>>();
     const compare = (candidates: Iterable<CachedSelector<U>> | undefined): void => {

@@ -249,6 +249,15 @@ export class SubjectPolicy {
     this.#settleDefaults();
   }
 
+  /** What the rules say, while they act on the subject at all. */
+  *filters(): Generator<SubjectFilter> {
+    if (this.#filtersApply) for (const { filters } of this.#sets.values()) yield* filters;
+  }
+
+  get kind(): SubjectKind {
+    return this.#kind;
+  }
+
   /** All filters that hit a packet, and whether a setting of the node lets it through whatever they say. */
   hits(
     identity: NumericIdentity,
