@@ -27,6 +27,7 @@ const owners = {
   express: '^(driver|ipam|agent)/',
   dockerode: '^agent/',
   winston: '^runtime/',
+  re2js: '^runtime/',
   yaml: '^(api|cli)/',
   'ip-address': '^net/',
 };

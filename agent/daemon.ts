@@ -35,6 +35,7 @@ import { PolicyRepository } from '../policy/repository.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { Lifecycle, type Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
+import { re2 } from '../runtime/re2.ts';
 import { prepareStateFolder } from '../runtime/state-file.ts';
 import { Collector } from './collector.ts';
 import { ConnectionPurger } from './connection-purger.ts';
@@ -44,11 +45,12 @@ import { HostRoutes } from './host-routes.ts';
 import { CidrIdentities, Identities } from './identities.ts';
 import { MonitorHub } from './monitor-hub.ts';
 import { NodeAddresses } from './node-addresses.ts';
-import { defaultMtu, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
+import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
 import { PolicyAnswers } from './policy-answers.ts';
 import { PolicyService } from './policy-service.ts';
 import { RestServer } from './rest/server.ts';
+import { SeenFlows } from './seen-flows.ts';
 import { Services } from './services.ts';
 import { StatusReport } from './status.ts';
 
@@ -94,13 +96,17 @@ function components(options: AgentOptions, log: Logger): Component[] {
     mtu,
     log: subsystem('datapath'),
   });
-  const monitor = new MonitorHub(
-    {
-      start: (onRecord) => datapath.events.start((records) => records.forEach(onRecord)),
+  const flows = new SeenFlows({ now: () => clock.now(), monotonic: monotonicMs });
+  const monitor = new MonitorHub({
+    source: {
+      start: (onRecords) => datapath.events.start(onRecords, 'oldest'),
       stop: () => datapath.events.stop(),
+      drain: () => void datapath.events.drain(),
+      setPace: (pace) => datapath.events.setPace(pace),
     },
-    () => datapath.metrics.eventsLost(),
-  );
+    lostCount: () => datapath.metrics.eventsLost(),
+    flows,
+  });
 
   // Identities and policy.
   const ipcache = new Ipcache();
@@ -127,7 +133,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
   const docker = new DockerEngine(options.dockerHost.replace('unix://', ''), clock);
   const identities = new Identities({
     allocator,
-    filter: new LabelFilter({ patterns: [...VOLATILE_DOCKER_PATTERNS, ...options.labels] }),
+    filter: new LabelFilter({ builtIn: VOLATILE_DOCKER_PATTERNS, patterns: options.labels, regex: re2 }),
     consumer: {
       addIdentity: (id, labels) => repository.addIdentity(id, labels),
       removeIdentity: (id) => repository.removeIdentity(id),
@@ -188,6 +194,10 @@ function components(options: AgentOptions, log: Logger): Component[] {
   });
   endpoints.onChange((event, { id, identity }) => {
     monitor.publish({ type: `Endpoint ${event}`, message: { id, ...(identity && { labels: identity.labels }) } });
+    if (event === 'deleted') {
+      monitor.drain(); // what it did at last is not to be counted after it is forgotten
+      flows.forget(id);
+    }
   });
   const nodeAddresses = new NodeAddresses({
     links: { listAddresses: () => datapath.links.listAddresses() },
@@ -315,9 +325,13 @@ function components(options: AgentOptions, log: Logger): Component[] {
     step(
       'monitor',
       () => {
+        monitor.start();
         lostTimer = setInterval(() => monitor.reportLost(), REPORT_LOST_MS).unref();
       },
-      () => clearInterval(lostTimer),
+      () => {
+        clearInterval(lostTimer);
+        monitor.stop();
+      },
     ),
     step(
       'connections',

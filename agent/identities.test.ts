@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { ContainerInfo } from '../endpoint/endpoint.ts';
 import { LabelFilter, VOLATILE_DOCKER_PATTERNS } from '../identity/label-filter.ts';
 import { Prefix } from '../net/ip.ts';
+import { re2 } from '../runtime/re2.ts';
 import { CidrIdentities, Identities, type GlobalAllocator } from './identities.ts';
 
 const NO_CHANGES = { added: [], disabled: [] };
@@ -46,7 +47,7 @@ function setUp(networkName?: (id: string) => Promise<string>): {
   let syncs = 0;
   const identities = new Identities({
     allocator,
-    filter: new LabelFilter({ patterns: VOLATILE_DOCKER_PATTERNS }),
+    filter: new LabelFilter({ builtIn: VOLATILE_DOCKER_PATTERNS, regex: re2 }),
     consumer: {
       addIdentity: (id, labels) => void known.set(id, labels.toString()),
       removeIdentity: (id) => void known.delete(id),

@@ -11,6 +11,7 @@ import type { Label } from '../identity/label.ts';
 import { parseRules } from '../policy/parse/rule.ts';
 import type { ImportOptions, PolicyRepository } from '../policy/repository.ts';
 import { ruleToJson } from '../policy/rule-json.ts';
+import { re2 } from '../runtime/re2.ts';
 import { SerialQueue } from '../runtime/serial-queue.ts';
 import { readJsonFile, writeJsonFile } from '../runtime/state-file.ts';
 
@@ -38,7 +39,7 @@ export class PolicyService {
   /** Reads the remembered rules, before anything is enforced; answers how many. Throws when the file is not ours. */
   async restore(): Promise<number> {
     const rules = (await readJsonFile(this.#path, PolicyFile))?.rules ?? [];
-    if (rules.length > 0) this.#repository.import(parseRules(rules));
+    if (rules.length > 0) this.#repository.import(parseRules(rules, { regex: re2 }));
     return rules.length;
   }
 
@@ -49,7 +50,7 @@ export class PolicyService {
 
   /** Checks all rules, then adds them; answers the revision they are in force with. */
   async import(rules: readonly unknown[], options: ImportOptions): Promise<number> {
-    const parsed = parseRules(rules);
+    const parsed = parseRules(rules, { regex: re2 });
     return this.#change(() => this.#repository.import(parsed, options));
   }
 

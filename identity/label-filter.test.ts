@@ -2,11 +2,12 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { isCiliumError } from '../errors/cilium-error.ts';
+import { re2 } from '../runtime/re2.ts';
 import { LabelFilter, VOLATILE_DOCKER_PATTERNS, type LabelFilterOptions } from './label-filter.ts';
 import { LabelSet } from './label-set.ts';
 
-function identity(options: LabelFilterOptions, ...labels: string[]): string[] {
-  return new LabelFilter(options).split(LabelSet.fromTexts(labels)).identity.toTexts();
+function identity(options: Omit<LabelFilterOptions, 'regex'>, ...labels: string[]): string[] {
+  return new LabelFilter({ ...options, regex: re2 }).split(LabelSet.fromTexts(labels)).identity.toTexts();
 }
 
 test('by default container labels count and bookkeeping of Kubernetes does not', () => {
@@ -28,6 +29,11 @@ test('the longer match decides between an include and an exclude', () => {
   assert.deepEqual(identity({ patterns }, 'container:net.edge.x', 'container:net.core'), ['container:net.edge.x']);
 });
 
+test('the syntax is that of RE2', () => {
+  const labels = ['container:App', 'container:[x', 'container:tier-é'];
+  assert.deepEqual(identity({ patterns: ['(?i)app$', '\\Q[x\\E', 'tier-\\pL'] }, ...labels), labels.sort());
+});
+
 test('labels that Compose and image builds add do not make an identity', () => {
   const labels = [
     'container:com.docker.compose.config-hash=1',
@@ -35,7 +41,7 @@ test('labels that Compose and image builds add do not make an identity', () => {
     'container:com.docker.compose.service=web',
     'container:org.opencontainers.image.created=now',
   ];
-  assert.deepEqual(identity({ patterns: VOLATILE_DOCKER_PATTERNS }, ...labels), [
+  assert.deepEqual(identity({ builtIn: VOLATILE_DOCKER_PATTERNS }, ...labels), [
     'container:com.docker.compose.service=web',
   ]);
 });
@@ -46,20 +52,21 @@ test('a prefix file replaces the defaults and compares plain text', () => {
 });
 
 test('what did not pass is kept as information', () => {
-  const { information } = new LabelFilter().split(LabelSet.fromTexts(['container:annotation.x=1']));
+  const { information } = new LabelFilter({ regex: re2 }).split(LabelSet.fromTexts(['container:annotation.x=1']));
   assert.deepEqual(information.toTexts(), ['container:annotation.x=1']);
 });
 
 test('malformed patterns and files are refused', () => {
-  const wrong: LabelFilterOptions[] = [
+  const wrong: Omit<LabelFilterOptions, 'regex'>[] = [
     { patterns: ['('] },
+    { patterns: ['app', '!(?=x)'] },
     { prefixFile: { version: 2, 'valid-prefixes': [] } },
     { prefixFile: { version: 1, 'valid-prefixes': [{ prefix: '', source: 'k8s' }] } },
     { prefixFile: [] },
   ];
   for (const options of wrong) {
     assert.throws(
-      () => new LabelFilter(options),
+      () => new LabelFilter({ ...options, regex: re2 }),
       (error) => isCiliumError(error, 'InvalidArgument'),
     );
   }

@@ -10,6 +10,7 @@
 import { CiliumError } from '../errors/cilium-error.ts';
 import { LabelSet } from './label-set.ts';
 import type { Label } from './label.ts';
+import type { RegexEngine } from './regex.ts';
 
 const DEFAULT_PATTERNS = [
   'reserved:.*',
@@ -37,7 +38,7 @@ const DEFAULT_PATTERNS = [
 
 /**
  * Labels that differ from one container or image build to the next without meaning anything for policy; with them each
- * container would have an identity of its own. The agent adds these unless told otherwise.
+ * container would have an identity of its own. The agent adds these.
  */
 export const VOLATILE_DOCKER_PATTERNS: readonly string[] = [
   'container:!com\\.docker\\.compose\\.(config-hash|container-number|depends_on|image|oneoff|replace|slug|version)$',
@@ -48,8 +49,12 @@ export const VOLATILE_DOCKER_PATTERNS: readonly string[] = [
 ];
 
 export interface LabelFilterOptions {
-  /** Added to the defaults, or to the file's list. */
+  /** The program's own, in what RE2 and JavaScript have in common; they are no word of the user. */
+  readonly builtIn?: readonly string[];
+  /** The user's, added to the defaults or to the file's list. */
   readonly patterns?: readonly string[];
+  /** For the user's patterns. */
+  readonly regex: RegexEngine;
   /** Content of a label prefix file; it replaces the defaults. */
   readonly prefixFile?: unknown;
 }
@@ -67,10 +72,11 @@ export class LabelFilter {
   readonly #allowList: boolean;
 
   /** Throws `InvalidArgument` for a malformed pattern or file. */
-  constructor(options: LabelFilterOptions = {}) {
-    const given = (options.patterns ?? []).map(parsePattern);
+  constructor(options: LabelFilterOptions) {
+    const given = (options.patterns ?? []).map((text) => parsePattern(text, options.regex));
+    const builtIn = (options.builtIn ?? []).map(parseBuiltIn);
     const file = options.prefixFile === undefined ? undefined : parsePrefixFile(options.prefixFile);
-    this.#patterns = [...(file ?? DEFAULT_PATTERNS.map(parsePattern)), ...given];
+    this.#patterns = [...(file ?? DEFAULT_PATTERNS.map(parseBuiltIn)), ...builtIn, ...given];
     this.#allowList = [...(file ?? []), ...given].some((pattern) => !pattern.exclude);
   }
 
@@ -95,23 +101,35 @@ export class LabelFilter {
   }
 }
 
-function parsePattern(text: string): Pattern {
-  const colon = text.indexOf(':');
-  const rest = text.slice(colon + 1);
-  const exclude = rest.startsWith('!');
+function parsePattern(text: string, regex: RegexEngine): Pattern {
+  const { source, exclude, expression } = splitPattern(text);
   try {
-    const regex = new RegExp(exclude ? rest.slice(1) : rest, 'y');
-    return {
-      source: colon < 0 ? '' : text.slice(0, colon),
-      exclude,
-      match: (key) => {
-        regex.lastIndex = 0;
-        return regex.exec(key)?.[0].length;
-      },
-    };
+    const compiled = regex.compile(expression);
+    return { source, exclude, match: (key) => compiled.prefixLength(key) };
   } catch (cause) {
     throw new CiliumError('InvalidArgument', `label pattern "${text}" is not a regular expression`, { text }, cause);
   }
+}
+
+/** JavaScript's own engine is a hundred times faster, and nobody can make these blow up. */
+function parseBuiltIn(text: string): Pattern {
+  const { source, exclude, expression } = splitPattern(text);
+  const compiled = new RegExp(expression, 'y');
+  return {
+    source,
+    exclude,
+    match: (key) => {
+      compiled.lastIndex = 0;
+      return compiled.exec(key)?.[0].length;
+    },
+  };
+}
+
+function splitPattern(text: string): { source: string; exclude: boolean; expression: string } {
+  const colon = text.indexOf(':');
+  const rest = text.slice(colon + 1);
+  const exclude = rest.startsWith('!');
+  return { source: colon < 0 ? '' : text.slice(0, colon), exclude, expression: exclude ? rest.slice(1) : rest };
 }
 
 function parsePrefixFile(content: unknown): Pattern[] {

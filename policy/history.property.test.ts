@@ -14,6 +14,7 @@ import type { PolicyEntry, PolicyKey } from './map-entry.ts';
 import { parseRules } from './parse/rule.ts';
 import { PolicyRepository } from './repository.ts';
 import type { EnforcementMode } from './subject-policy.ts';
+import { re2 } from '../runtime/re2.ts';
 
 const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 500);
 const SLOTS = 4;
@@ -95,7 +96,9 @@ function apply(repository: PolicyRepository, history: History, step: Event): voi
     case 'replace': {
       const rule = withLabel(step.rule, step.slot);
       const replaced = step.kind === 'replace' || history.rules.has(step.slot);
-      repository.import(parseRules([rule], { language: { ...WHOLE_LANGUAGE, requires: true } }), { replace: replaced });
+      repository.import(parseRules([rule], { language: { ...WHOLE_LANGUAGE, requires: true }, regex: re2 }), {
+        replace: replaced,
+      });
       history.rules.set(step.slot, rule);
       return;
     }

@@ -17,6 +17,7 @@ import type { PolicyEntry } from './map-entry.ts';
 import { parseRules } from './parse/rule.ts';
 import { fqdnLabel, type CidrGroup } from './peer-selectors.ts';
 import { PolicyRepository, type PolicyRepositoryOptions } from './repository.ts';
+import { re2 } from '../runtime/re2.ts';
 
 const APP1 = numericIdentity(1001);
 const APP2 = numericIdentity(1002);
@@ -50,7 +51,7 @@ class World {
   }
 
   import(...rules: unknown[]): void {
-    this.repository.import(parseRules(rules, { language: { ...WHOLE_LANGUAGE, requires: true } }));
+    this.repository.import(parseRules(rules, { language: { ...WHOLE_LANGUAGE, requires: true }, regex: re2 }));
   }
 
   ingress(from: number, port: number, protocol = TCP): PolicyEntry | undefined {

@@ -4,9 +4,10 @@ import assert from 'node:assert/strict';
 import { WHOLE_LANGUAGE } from './language.ts';
 import { parseRules } from './parse/rule.ts';
 import { ruleToJson } from './rule-json.ts';
+import { re2 } from '../runtime/re2.ts';
 
 function print(rule: unknown): unknown {
-  const [parsed] = parseRules([rule], { language: { ...WHOLE_LANGUAGE, requires: true, nodes: true } });
+  const [parsed] = parseRules([rule], { language: { ...WHOLE_LANGUAGE, requires: true, nodes: true }, regex: re2 });
   return JSON.parse(JSON.stringify(ruleToJson(parsed!)));
 }
 

@@ -105,8 +105,9 @@ async function deletePolicy(context: Context, labels: readonly string[], options
 async function validatePolicy(context: Context, paths: readonly string[], options: { print?: boolean }): Promise<void> {
   const files = await readPolicyFiles(paths, () => context.io.stdin);
   const { parseRules } = await import('../../policy/parse/rule.ts');
+  const { re2 } = await import('../../runtime/re2.ts');
   try {
-    parseRules(files.rules);
+    parseRules(files.rules, { regex: re2 });
   } catch (error) {
     throw withPlaces(error, files);
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Which HTTP requests a rule lets through, and what it does to their headers (policy-language 8.1). */
-import { Regex } from '../regex/regex.ts';
-import { RegexSyntaxError } from '../regex/syntax.ts';
+import { isCiliumError } from '../../errors/cilium-error.ts';
+import type { Regex, RegexEngine } from '../../identity/regex.ts';
 import type { HeaderMatch, HttpRule } from './rules.ts';
 
 export interface HttpRequest {
@@ -25,12 +25,12 @@ export class HttpMatcher {
   readonly #path: Regex | undefined;
   readonly #host: Regex | 'never' | undefined;
 
-  constructor(rule: HttpRule, secrets: SecretValue = () => undefined) {
+  constructor(rule: HttpRule, regex: RegexEngine, secrets: SecretValue = () => undefined) {
     this.#rule = rule;
     this.#secrets = secrets;
-    this.#method = rule.method === undefined ? undefined : new Regex(rule.method);
-    this.#path = rule.path === undefined ? undefined : new Regex(rule.path);
-    this.#host = rule.host === undefined ? undefined : compileHost(rule.host);
+    this.#method = rule.method === undefined ? undefined : regex.compile(rule.method);
+    this.#path = rule.path === undefined ? undefined : regex.compile(rule.path);
+    this.#host = rule.host === undefined ? undefined : compileHost(rule.host, regex);
   }
 
   matches(request: HttpRequest): boolean {
@@ -69,11 +69,11 @@ export class HttpMatcher {
 }
 
 /** A host is not checked at import; one that is no expression matches nothing. */
-function compileHost(host: string): Regex | 'never' {
+function compileHost(host: string, regex: RegexEngine): Regex | 'never' {
   try {
-    return new Regex(host);
+    return regex.compile(host);
   } catch (error) {
-    if (error instanceof RegexSyntaxError) return 'never';
+    if (isCiliumError(error, 'InvalidArgument')) return 'never';
     throw error;
   }
 }

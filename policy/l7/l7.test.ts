@@ -2,6 +2,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { dnsRuleMatches } from './dns.ts';
+import { re2 } from '../../runtime/re2.ts';
 import { HttpMatcher, type HttpRequest } from './http.ts';
 import { kafkaAllowed } from './kafka.ts';
 import { serverNameMatches } from './server-name.ts';
@@ -16,36 +17,42 @@ function request(headers: Record<string, string> = {}): HttpRequest {
 }
 
 test('all members of an http rule must match, as whole values', () => {
-  assert.equal(new HttpMatcher({}).matches(request()), true);
-  assert.equal(new HttpMatcher({ method: 'GET', path: '/v1\\?x=.', host: 'shop\\.test' }).matches(request()), true);
-  assert.equal(new HttpMatcher({ path: '/v1' }).matches(request()), false);
-  assert.equal(new HttpMatcher({ method: 'get' }).matches(request()), false);
-  assert.equal(new HttpMatcher({ host: '(' }).matches(request()), false);
+  assert.equal(new HttpMatcher({}, re2).matches(request()), true);
+  assert.equal(
+    new HttpMatcher({ method: 'GET', path: '/v1\\?x=.', host: 'shop\\.test' }, re2).matches(request()),
+    true,
+  );
+  assert.equal(new HttpMatcher({ path: '/v1' }, re2).matches(request()), false);
+  assert.equal(new HttpMatcher({ method: 'get' }, re2).matches(request()), false);
+  assert.equal(new HttpMatcher({ host: '(' }, re2).matches(request()), false);
 });
 
 test('headers are compared by name in any case and by exact value', () => {
-  const rule = new HttpMatcher({ headers: ['X-Tenant: blue sky', 'X-Trace'] });
+  const rule = new HttpMatcher({ headers: ['X-Tenant: blue sky', 'X-Trace'] }, re2);
   assert.equal(rule.matches(request({ 'x-tenant': 'blue sky', 'X-TRACE': '' })), true);
   assert.equal(rule.matches(request({ 'x-tenant': 'blue', 'x-trace': '1' })), false);
   assert.equal(rule.matches(request({ 'x-tenant': 'blue sky' })), false);
 });
 
 test('a mismatch with an action changes the header and lets the request through', () => {
-  const matcher = new HttpMatcher({
-    headerMatches: [
-      { name: 'X-A', value: '1', mismatch: 'REPLACE' },
-      { name: 'X-B', value: '2', mismatch: 'DELETE' },
-    ],
-  });
+  const matcher = new HttpMatcher(
+    {
+      headerMatches: [
+        { name: 'X-A', value: '1', mismatch: 'REPLACE' },
+        { name: 'X-B', value: '2', mismatch: 'DELETE' },
+      ],
+    },
+    re2,
+  );
   assert.equal(matcher.matches(request()), true);
   assert.deepEqual([...matcher.headersAfter(request({ 'X-A': '0', 'X-B': '3' }))], [['x-a', ['1']]]);
-  assert.equal(new HttpMatcher({ headerMatches: [{ name: 'X-A', value: '1' }] }).matches(request()), false);
+  assert.equal(new HttpMatcher({ headerMatches: [{ name: 'X-A', value: '1' }] }, re2).matches(request()), false);
 });
 
 test('the value of a secret takes the place of the value written', () => {
   const rule = { headerMatches: [{ name: 'X-Key', value: 'stand-in', secret: { name: 's' } }] };
-  assert.equal(new HttpMatcher(rule, () => 'k').matches(request({ 'X-Key': 'k' })), true);
-  assert.equal(new HttpMatcher(rule).matches(request({ 'X-Key': 'stand-in' })), true);
+  assert.equal(new HttpMatcher(rule, re2, () => 'k').matches(request({ 'X-Key': 'k' })), true);
+  assert.equal(new HttpMatcher(rule, re2).matches(request({ 'X-Key': 'stand-in' })), true);
 });
 
 test('every topic of a kafka request needs a rule', () => {

@@ -5,12 +5,15 @@
  *
  * A method that finds a fault records it and gives undefined; readers go on with what is left.
  */
+import type { RegexEngine } from '../../identity/regex.ts';
 import type { Language } from '../language.ts';
 import type { Path, Problem } from '../validation-error.ts';
 
 /** What is the same for a whole document. */
 export interface ParseContext {
   readonly language: Language;
+  /** Without it rules with regular expressions are refused. */
+  readonly regex?: RegexEngine | undefined;
   readonly problems: Problem[];
 }
 
@@ -30,9 +33,9 @@ export class Cursor {
     this.context.problems.push({ path: this.path, message });
   }
 
-  /** Records a fault with what was found in place of what was expected. */
-  expected(what: string): undefined {
-    return this.fail(`expected ${what}, found ${describe(this.value)}`);
+  /** Records a fault with what was found in place of what was expected, and why that will not do if it needs saying. */
+  expected(what: string, why?: string): undefined {
+    return this.fail(`expected ${what}, found ${describe(this.value)}${why === undefined ? '' : `: ${why}`}`);
   }
 
   unsupported(message: string): undefined {

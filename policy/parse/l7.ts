@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** `rules` of a port rule: http, kafka, dns, or a parser by name. */
+import { isCiliumError } from '../../errors/cilium-error.ts';
 import {
   KAFKA_API_KEYS,
   MISMATCH_ACTIONS,
@@ -11,7 +12,6 @@ import {
   type L7Rules,
   type SecretRef,
 } from '../l7/rules.ts';
-import { regexProblem } from '../regex/regex.ts';
 import type { Cursor, Members } from './cursor.ts';
 import { namesSomething, readFqdn } from './dns.ts';
 
@@ -65,10 +65,15 @@ function readHttpRule(cursor: Cursor): HttpRule | undefined {
 function readRegex(cursor: Cursor): string | undefined {
   const pattern = cursor.string();
   if (pattern === undefined) return undefined;
-  const problem = regexProblem(pattern);
-  return problem === undefined
-    ? pattern
-    : cursor.fail(`${JSON.stringify(pattern)} is not a regular expression: ${problem}`);
+  const { regex } = cursor.context;
+  if (regex === undefined) return cursor.unsupported('regular expressions cannot be checked here');
+  try {
+    regex.compile(pattern);
+    return pattern;
+  } catch (error) {
+    if (!isCiliumError(error, 'InvalidArgument')) throw error;
+    return cursor.expected('a regular expression (RE2)', error.message);
+  }
 }
 
 function readHeaderMatch(cursor: Cursor): HeaderMatch | undefined {

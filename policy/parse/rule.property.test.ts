@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { rules } from '../../tests/conformance/random-rules.ts';
+import { re2 } from '../../runtime/re2.ts';
 import { WHOLE_LANGUAGE } from '../language.ts';
 import { ruleToJson } from '../rule-json.ts';
 import type { Rule } from '../rule.ts';
@@ -13,7 +14,7 @@ const LANGUAGE = { ...WHOLE_LANGUAGE, requires: true, nodes: true, extendedProto
 
 function parse(value: unknown): Rule[] | PolicyValidationError {
   try {
-    return parseRules(value, { language: LANGUAGE });
+    return parseRules(value, { language: LANGUAGE, regex: re2 });
   } catch (error) {
     if (error instanceof PolicyValidationError) return error;
     throw error;

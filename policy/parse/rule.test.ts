@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { re2 } from '../../runtime/re2.ts';
 import { WHOLE_LANGUAGE, type Language } from '../language.ts';
 import { formatProblem, PolicyValidationError } from '../validation-error.ts';
 import { parseRules } from './rule.ts';
 
 function problemsOf(value: unknown, language?: Language): string[] {
   try {
-    parseRules(value, language === undefined ? {} : { language });
+    parseRules(value, { regex: re2, ...(language === undefined ? {} : { language }) });
     return [];
   } catch (error) {
     if (error instanceof PolicyValidationError) return error.problems.map(formatProblem);

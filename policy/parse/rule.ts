@@ -2,6 +2,7 @@
 
 /** From plain JSON data to rules: all checks of policy-language 10, every fault with its place. */
 import type { Label } from '../../identity/label.ts';
+import type { RegexEngine } from '../../identity/regex.ts';
 import { EndpointSelector } from '../../identity/selector.ts';
 import { DATAPATH_LANGUAGE, type Language } from '../language.ts';
 import {
@@ -29,6 +30,8 @@ export interface ParseOptions {
   readonly source?: string;
   /** Default: what the datapath enforces by itself. */
   readonly language?: Language;
+  /** Checks the regular expressions of HTTP rules; without it rules that have one are refused. */
+  readonly regex?: RegexEngine;
 }
 
 /**
@@ -36,7 +39,7 @@ export interface ParseOptions {
  * Throws PolicyValidationError with every fault found; paths begin with the rule's index.
  */
 export function parseRules(value: unknown, options: ParseOptions = {}): Rule[] {
-  const context: ParseContext = { language: options.language ?? DATAPATH_LANGUAGE, problems: [] };
+  const context = newParseContext(options);
   const rules = new Cursor(value, [], context).list((item) =>
     readRule(item, {
       index: item.path[0] as number,
@@ -45,6 +48,10 @@ export function parseRules(value: unknown, options: ParseOptions = {}): Rule[] {
   );
   if (context.problems.length > 0) throw new PolicyValidationError(context.problems);
   return rules!;
+}
+
+export function newParseContext({ language = DATAPATH_LANGUAGE, regex }: ParseOptions): ParseContext {
+  return { language, regex, problems: [] };
 }
 
 export function readRule(cursor: Cursor, origin: RuleOrigin): Rule | undefined {

@@ -4,9 +4,9 @@
 import { LABEL_SOURCE } from '../../identity/label.ts';
 import { LabelSet } from '../../identity/label-set.ts';
 import type { Prefix } from '../../net/ip.ts';
-import { DATAPATH_LANGUAGE } from '../language.ts';
-import { Cursor, type Members, type ParseContext } from '../parse/cursor.ts';
+import { Cursor, type Members } from '../parse/cursor.ts';
 import { parsePrefix } from '../parse/peers.ts';
+import { newParseContext } from '../parse/rule.ts';
 import type { CidrGroup } from '../peer-selectors.ts';
 import type { Rule } from '../rule.ts';
 import { PolicyValidationError } from '../validation-error.ts';
@@ -32,7 +32,7 @@ export function isResource(value: unknown): boolean {
 
 /** Checks a resource and translates it. Throws PolicyValidationError with every fault; paths begin at the resource. */
 export function parseResource(value: unknown, options: ResourceOptions = {}): Resource {
-  const context: ParseContext = { language: options.language ?? DATAPATH_LANGUAGE, problems: [] };
+  const context = newParseContext(options);
   const resource = new Cursor(value, [], context).object((members) => readResource(members, options));
   if (context.problems.length > 0) throw new PolicyValidationError(context.problems);
   return resource!;

@@ -25,6 +25,7 @@ import { parseRules } from '../../policy/parse/rule.ts';
 import { PolicyRepository } from '../../policy/repository.ts';
 import { parseResource } from '../../policy/resources/resource.ts';
 import type { Rule } from '../../policy/rule.ts';
+import { re2 } from '../../runtime/re2.ts';
 import { forwardedHeaders, hasRequest, requestAllowed } from './requests.ts';
 import type { CaseConfig, Check, Verdict, World } from './case.ts';
 
@@ -95,11 +96,11 @@ export class ConformanceEngine {
   }
 
   parse(rules: unknown): Rule[] {
-    return parseRules(rules, { language: languageOf(this.#config) });
+    return parseRules(rules, { language: languageOf(this.#config), regex: re2 });
   }
 
   translate(resources: readonly unknown[]): Rule[] {
-    const options = { language: languageOf(this.#config), clusterName: this.#config.clusterName ?? 'default' };
+    const options = { language: languageOf(this.#config), regex: re2, clusterName: this.#config.clusterName ?? 'default' };
     return resources.flatMap((value) => {
       const resource = parseResource(value, options);
       return resource.kind === 'policy' ? resource.rules : [];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** What a proxy would say to the request of a check, by the rules that the engine says hit the packet. */
+import { re2 } from '../../runtime/re2.ts';
 import type { Explanation, Reason } from '../../policy/explanation.ts';
 import { dnsRuleMatches } from '../../policy/l7/dns.ts';
 import { HttpMatcher, type HttpRequest } from '../../policy/l7/http.ts';
@@ -49,7 +50,7 @@ export function forwardedHeaders(
 }
 
 function httpMatchers(reasons: readonly Reason[]): HttpMatcher[] {
-  return rulesOf(reasons, 'http').flatMap(({ rules }) => rules.map((rule) => new HttpMatcher(rule)));
+  return rulesOf(reasons, 'http').flatMap(({ rules }) => rules.map((rule) => new HttpMatcher(rule, re2)));
 }
 
 function rulesOf<K extends L7Rules['kind']>(reasons: readonly Reason[], kind: K): Extract<L7Rules, { kind: K }>[] {

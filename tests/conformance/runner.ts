@@ -9,6 +9,7 @@ import { parseLabel, parseSelectLabel, parseSelectorKey } from '../../identity/l
 import { dnsRuleMatches } from '../../policy/l7/dns.ts';
 import { portRangeToBlocks } from '../../net/port-range.ts';
 import type { Rule } from '../../policy/rule.ts';
+import { re2 } from '../../runtime/re2.ts';
 import type { Case, Check, EvaluateCase, RepositoryCase, Step, ValidationCase } from './case.ts';
 import { ConformanceEngine } from './engine.ts';
 
@@ -32,7 +33,7 @@ export function runCase(test: Case): Difference[] {
     case 'selector-key':
       return compare('key', { source: test.source, key: test.key }, parseSelectorKey(test.input));
     case 'label-filter': {
-      const { identity, information } = new LabelFilter({ patterns: test.prefixes, prefixFile: test.prefixFile }).split(
+      const { identity, information } = new LabelFilter({ patterns: test.prefixes, prefixFile: test.prefixFile, regex: re2 }).split(
         LabelSet.fromTexts(test.labels),
       );
       return [
