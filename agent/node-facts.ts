@@ -10,7 +10,6 @@ import type { TakenRange } from '../ipam/ranges.ts';
 import { IpAddress, Prefix } from '../net/ip.ts';
 
 const ETHERNET_MTU = 1500;
-/** Seconds since boot without suspend: the clock of the kernel programs (CLOCK_MONOTONIC). */
 const NS_PER_S = 1_000_000_000n;
 
 /** The smallest MTU of the devices that IPv4 default routes use; Ethernet's when there is none. */
@@ -21,7 +20,12 @@ export function defaultMtu(): number {
   return Math.min(...mtus, ...(mtus.length === 0 ? [ETHERNET_MTU] : []));
 }
 
-/** Seconds of CLOCK_MONOTONIC, which conntrack lifetimes are counted in. */
+/** Milliseconds of CLOCK_MONOTONIC (since boot, without suspend): the clock of the kernel's programs. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
+
+/** Seconds of the same clock, which conntrack lifetimes are counted in. */
 export function monotonicSeconds(): number {
   return Number(process.hrtime.bigint() / NS_PER_S);
 }

@@ -3,9 +3,10 @@
 /**
  * Reads the event ring (BPF_MAP_TYPE_RINGBUF) in place.
  *
- * The programs never wake a reader up (a wake-up costs more than a record), so the reader looks by itself: often while
- * there is something, ever more seldom when there is not, and at once again after a look that found much. A look at an
- * empty ring costs a microsecond. What the ring cannot hold is counted in cilium_metrics, not here.
+ * The programs never wake a reader up (a wake-up costs more than a record), so the reader looks by itself. While somebody
+ * watches: often as long as there is something, ever more seldom when there is not. In the background: a few times a
+ * second. At once again after a look that found much. A look at an empty ring costs a microsecond. What the ring cannot
+ * hold is counted in cilium_metrics, not here.
  *
  * Ring layout: kernel/bpf/ringbuf.c. A page with the consumer's position (ours to write), a page with the producer's, then
  * the data, mapped twice in a row so that every record is in one piece. A record: u32 length with two flag bits, u32
@@ -25,8 +26,8 @@ const LENGTH_MASK = 0x3fffffff;
 const MAX_BATCH_RECORDS = 2048;
 
 /** How long until the next look: after one that found something, growing by half to the last after those that did not. */
-const BUSY_INTERVAL_MS = 5;
-const IDLE_INTERVAL_MS = 100;
+const PACES = { watched: { busyMs: 5, idleMs: 100 }, background: { busyMs: 200, idleMs: 200 } } as const;
+export type Pace = keyof typeof PACES;
 
 /**
  * Takes records in the order of the ring. They are views of the kernel's memory: valid during the call, to be copied if
@@ -48,7 +49,8 @@ export class EventReader {
   #ring: Ring | undefined;
   #listener: BatchListener | undefined;
   #cancel: () => void = () => undefined;
-  #interval = BUSY_INTERVAL_MS;
+  #pace: Pace = 'watched';
+  #interval: number = PACES.watched.busyMs;
 
   constructor(map: BpfMap) {
     this.#map = map;
@@ -68,8 +70,17 @@ export class EventReader {
     if (from === 'now') Atomics.store(ring.consumer, 0, Atomics.load(ring.producer, 0));
     this.#ring = ring;
     this.#listener = listener;
-    this.#interval = BUSY_INTERVAL_MS;
+    this.#interval = PACES[this.#pace].busyMs;
     this.#schedule(0);
+  }
+
+  /** How often it looks from now on, running or not. */
+  setPace(pace: Pace): void {
+    this.#pace = pace;
+    this.#interval = PACES[pace].busyMs;
+    if (this.#ring === undefined) return;
+    this.#cancel();
+    this.#schedule(this.#interval);
   }
 
   /** Ends delivery; records that come from now on stay in the ring. May be called twice. */
@@ -90,10 +101,11 @@ export class EventReader {
   }
 
   #look(): void {
+    const { busyMs, idleMs } = PACES[this.#pace];
     const count = this.#deliver();
     if (count === MAX_BATCH_RECORDS) this.#interval = 0;
-    else if (count > 0) this.#interval = BUSY_INTERVAL_MS;
-    else this.#interval = Math.min(IDLE_INTERVAL_MS, Math.max(BUSY_INTERVAL_MS, this.#interval * 1.5));
+    else if (count > 0) this.#interval = busyMs;
+    else this.#interval = Math.min(idleMs, Math.max(busyMs, this.#interval * 1.5));
     if (this.#ring !== undefined) this.#schedule(this.#interval);
   }
 

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { dissectPacket, summarizePacket } from './packet.ts';
 import { decodeEvent } from './records.ts';
+import { VerdictCursor } from './verdict-cursor.ts';
 import { dropReasonText, policyMatchName, sourceFileName, tracePointName, traceReasonName } from './texts.ts';
 
 const ETHERNET = '0a0000000002' + '0a0000000001';
@@ -133,6 +134,34 @@ test('a policy verdict is decoded', () => {
   const expected = { remoteIdentity: 13237, verdict: -133, cookie: 7, port: 80, protocol: 6, egress: true, match: 2 };
   assert.deepEqual(event, { type: 'policy-verdict', ...BASE, ...expected });
   assert.equal(policyMatchName(2), 'L3-L4');
+});
+
+test('a cursor over verdicts in the ring reads what decoding gives, and the address of the peer', () => {
+  const cursor = new VerdictCursor();
+  const ends = '0a0f8433' + '0a0fb7af';
+  for (const [remote, address] of [
+    [59367, '10.15.132.51'],
+    [13387, '10.15.183.175'],
+  ] as const) {
+    const bytes = record(5, 0, '00000000' + '7bffffff' + '07000000' + '5000' + '06' + '02' + '02' + '00000000000000');
+    bytes.writeUInt32LE(remote, 40);
+    bytes.writeUInt16LE(0, 22);
+    bytes.writeUInt16LE(34, 20);
+    Buffer.from(ends, 'hex').copy(bytes, 64 + 26);
+    const event = decodeEvent(bytes);
+    assert.ok(event?.type === 'policy-verdict');
+    assert.ok(cursor.moveTo(bytes));
+    assert.deepEqual(
+      [cursor.endpoint, cursor.remoteIdentity, cursor.egress, cursor.protocol, cursor.port, cursor.verdict],
+      [event.source, event.remoteIdentity, event.egress, event.protocol, event.port, event.verdict],
+    );
+    assert.equal(cursor.timestampMs, Number(event.timestamp) / 1e6);
+    assert.equal(cursor.remoteAddress()?.toString(), address);
+    bytes.writeUInt16LE(33, 20); // cut short
+    assert.equal(cursor.remoteAddress() === undefined, address === '10.15.183.175');
+  }
+  assert.equal(cursor.moveTo(record(1, 133, '')), false);
+  assert.equal(cursor.moveTo(Buffer.from([5])), false);
 });
 
 test('records of another type, or cut short, are no events', () => {
