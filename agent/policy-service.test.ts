@@ -26,6 +26,8 @@ function service(stateDir: string): { repository: PolicyRepository; policy: Poli
   return { repository, policy, enforced };
 }
 
+const plain = (...rules: object[]) => [{ items: rules.map((value) => ({ value })) }];
+
 function folder(): string {
   return mkdtempSync(join(tmpdir(), 'policy-'));
 }
@@ -33,7 +35,7 @@ function folder(): string {
 test('imported rules are enforced, and are there again after a restart', async () => {
   const stateDir = folder();
   const { policy, enforced } = service(stateDir);
-  const revision = await policy.import([RULE], {});
+  const revision = await policy.import(plain(RULE), {});
   assert.deepEqual(enforced, [revision]);
   const after = service(stateDir);
   assert.equal(await after.policy.restore(), 1);
@@ -42,8 +44,8 @@ test('imported rules are enforced, and are there again after a restart', async (
 
 test('a refused import changes nothing', async () => {
   const { policy, enforced } = service(folder());
-  await policy.import([RULE], {});
-  await assert.rejects(policy.import([{ ...RULE, ingres: [] }], {}), /ingres/);
+  await policy.import(plain(RULE), {});
+  await assert.rejects(policy.import(plain({ ...RULE, ingres: [] }), {}), /ingres/);
   assert.equal(policy.rules().length, 1);
   assert.equal(enforced.length, 1);
 });
@@ -51,16 +53,16 @@ test('a refused import changes nothing', async () => {
 test('rules that cannot be remembered are taken back', async () => {
   const stateDir = folder();
   const { policy } = service(stateDir);
-  await policy.import([RULE], {});
+  await policy.import(plain(RULE), {});
   const before = policy.rules();
   rmSync(stateDir, { recursive: true });
-  await assert.rejects(policy.import([{ ...RULE, labels: ['unit=other'] }], {}));
+  await assert.rejects(policy.import(plain({ ...RULE, labels: ['unit=other'] }), {}));
   assert.deepEqual(policy.rules(), before);
 });
 
 test('deletion by labels takes the rules that have them all', async () => {
   const { policy } = service(folder());
-  await policy.import([RULE, { ...RULE, labels: ['unit=shop', 'team=a'] }], {});
+  await policy.import(plain(RULE, { ...RULE, labels: ['unit=shop', 'team=a'] }), {});
   assert.equal(await policy.delete([parseLabel('unit=shop'), parseLabel('team=a')]), 1);
   assert.equal(await policy.delete([]), 1);
 });

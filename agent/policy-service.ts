@@ -7,9 +7,12 @@
  */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { CiliumError } from '../errors/cilium-error.ts';
 import type { Label } from '../identity/label.ts';
 import { parseRules } from '../policy/parse/rule.ts';
 import type { ImportOptions, PolicyRepository } from '../policy/repository.ts';
+import type { PolicySource } from '../policy/resources/policy-item.ts';
+import { parseSources } from '../policy/resources/policy-source.ts';
 import { ruleToJson } from '../policy/rule-json.ts';
 import { re2 } from '../runtime/re2.ts';
 import { SerialQueue } from '../runtime/serial-queue.ts';
@@ -49,8 +52,9 @@ export class PolicyService {
   }
 
   /** Checks all rules, then adds them; answers the revision they are in force with. */
-  async import(rules: readonly unknown[], options: ImportOptions): Promise<number> {
-    const parsed = parseRules(rules, { regex: re2 });
+  async import(sources: readonly PolicySource[], options: ImportOptions): Promise<number> {
+    const { rules: parsed, groups } = parseSources(sources, { regex: re2 });
+    if (groups.length > 0) throw new CiliumError('Unsupported', 'CIDR groups are not supported yet');
     return this.#change(() => this.#repository.import(parsed, options));
   }
 

@@ -18,6 +18,7 @@ import { CiliumError } from '../errors/cilium-error.ts';
 import { parseLabel, parseSelectLabel } from '../identity/label.ts';
 import { numericIdentity } from '../identity/numeric-identity.ts';
 import type { PolicyRepository } from '../policy/repository.ts';
+import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { endpointModel } from './endpoint-model.ts';
 import type { Identities } from './identities.ts';
 import type { MonitorHub } from './monitor-hub.ts';
@@ -111,12 +112,18 @@ export class Services implements AgentServices {
     };
   }
 
-  async importPolicy(rules: readonly unknown[], { replace, replaceWithLabels }: PolicyImportOptions): Promise<number> {
-    const revision = await this.#deps.policy.import(rules, {
+  async importPolicy(
+    sources: readonly PolicySource[],
+    { replace, replaceWithLabels }: PolicyImportOptions,
+  ): Promise<number> {
+    const revision = await this.#deps.policy.import(sources, {
       replace,
       ...(replaceWithLabels.length > 0 && { replaceWithLabels: replaceWithLabels.map(parseSelectLabel) }),
     });
-    this.#deps.monitor.publish({ type: 'Policy updated', message: { rules: rules.length, revision } });
+    this.#deps.monitor.publish({
+      type: 'Policy updated',
+      message: { rules: sources.flatMap(({ items }) => items).length, revision },
+    });
     return revision;
   }
 

@@ -22,10 +22,13 @@ import type {
   VersionInfo,
 } from './models.ts';
 import type { SelectorMapping } from './policy-models.ts';
+import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { BASE_PATH, PATHS } from './paths.ts';
 
 /** Longest wait for an answer. */
 export const CLIENT_TIMEOUT_MS = 90_000;
+
+export type PolicyImportBody = readonly unknown[] | { readonly sources: readonly PolicySource[] };
 
 export interface PolicyImportRequest {
   readonly replace?: boolean;
@@ -88,12 +91,13 @@ export class CiliumClient {
     return this.#call('GET', PATHS.policy, labels);
   }
 
-  importPolicy(rules: readonly unknown[], options: PolicyImportRequest = {}): Promise<Policy> {
+  /** Rules and resources, as they are or with the places where they were written. */
+  importPolicy(body: PolicyImportBody, options: PolicyImportRequest = {}): Promise<Policy> {
     const query = new URLSearchParams();
     if (options.replace === true) query.set('replace', 'true');
     const labels = options.replaceWithLabels ?? [];
     if (labels.length > 0) query.set('replace-with-labels', labels.join(','));
-    return this.#call('PUT', query.size === 0 ? PATHS.policy : `${PATHS.policy}?${query.toString()}`, rules);
+    return this.#call('PUT', query.size === 0 ? PATHS.policy : `${PATHS.policy}?${query.toString()}`, body);
   }
 
   /** Deletes the rules that carry all these labels; no labels: all rules. */

@@ -200,8 +200,26 @@ export type Endpoint = z.infer<typeof endpoint>;
 export const policy = z.object({ revision: z.number(), policy: z.string() });
 export type Policy = z.infer<typeof policy>;
 
-/** An array of rules, or (as in Cilium) a JSON string that holds one. What the rules mean is checked by the policy room. */
-export const policyImport = z.union([z.array(z.unknown()), z.string()], 'expected an array of rules');
+/** Items with the file and the lines where they were written (policy/resources/policy-item.ts). */
+export const policySources = z.strictObject({
+  sources: z.array(
+    z.strictObject({
+      file: z.string().min(1).max(4_096).optional(),
+      items: z.array(z.strictObject({ value: z.unknown(), lines: z.array(z.int().positive()).optional() })),
+    }),
+  ),
+});
+export type PolicySources = z.infer<typeof policySources>;
+
+/**
+ * An array of rules and resources, (as in Cilium) a JSON string that holds one, or sources. What the rules mean is
+ * checked by the policy room.
+ */
+export const policyImport = z.union(
+  [z.array(z.unknown()), z.string(), policySources],
+  'expected an array of rules or {"sources": [{"file": …, "items": [{"value": …, "lines": […]}]}]}',
+);
+export type PolicyImport = z.infer<typeof policyImport>;
 
 export const policyImportQuery = z.strictObject({
   /** Rules that carry the labels of an imported rule give way to it. */

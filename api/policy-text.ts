@@ -1,52 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * Policy text, JSON or YAML, to rules as plain data, and back from the path of a problem to line and column.
+ * Policy text, JSON or YAML, to plain data, and back from the path of a problem to line and column.
  *
- * The text is an array of rules or one rule; YAML may hold several documents. What the rules mean is the policy room's.
+ * The text is an array of rules and resources, or one of them; YAML may hold several documents. What they mean is the
+ * policy room's.
  */
+import type { Path } from '../policy/validation-error.ts';
 import { JsonProblem, walkJson } from './json-scanner.ts';
-import { problemAt, rulesIn, type PolicyDocument, type PolicySource, type TextPosition } from './policy-document.ts';
+import { itemsIn, type PathSegment, type PolicyDocument } from './policy-document.ts';
+import { TextLines, type TextPosition } from './text-lines.ts';
 
-/** Reads policy text; throws `InvalidArgument` that begins with `NAME:LINE:COLUMN` when it is malformed. */
-export async function parsePolicyText(source: PolicySource): Promise<PolicyDocument> {
-  if (!isJson(source)) return (await import('./policy-yaml.ts')).parseYaml(source);
-  return parseJson(source);
+/** Reads policy text; throws `InvalidArgument` that begins with the place when it is malformed. */
+export async function parsePolicyText(name: string, text: string): Promise<PolicyDocument> {
+  const lines = new TextLines(name, text.replace(/^\uFEFF/, ''));
+  return isJson(lines) ? parseJson(lines) : (await import('./policy-yaml.ts')).parseYaml(lines);
 }
 
 /** By its name if that tells, else by how it begins. */
-function isJson({ name, text }: PolicySource): boolean {
+function isJson({ name, text }: TextLines): boolean {
   if (/\.ya?ml$/i.test(name)) return false;
   return /\.json$/i.test(name) || /^\s*[[{"]/.test(text);
 }
 
-function parseJson(source: PolicySource): PolicyDocument {
-  const text = source.text.replace(/^\uFEFF/, '');
-  if (text.trim() === '') return { source, rules: [], locate: () => ({ line: 1, column: 1 }) };
+function parseJson(lines: TextLines): PolicyDocument {
+  const { text } = lines;
+  if (text.trim() === '')
+    return { text: lines, items: [], locate: (paths) => paths.map(() => ({ line: 1, column: 1 })) };
   try {
     walkJson(text);
   } catch (error) {
     if (!(error instanceof JsonProblem)) throw error;
-    throw problemAt(source, positionAt(text, error.offset), error.message);
+    throw lines.syntaxError(error.offset, error.message);
   }
   const value: unknown = JSON.parse(text);
-  const isOneRule = !Array.isArray(value);
+  const isList = Array.isArray(value);
   return {
-    source,
-    rules: rulesIn(value),
-    locate(path) {
-      const wanted = isOneRule ? path.slice(1) : path;
-      let nearest = 0;
-      walkJson(text, (at, offset) => {
-        if (at.length <= wanted.length && at.every((segment, i) => segment === wanted[i])) nearest = offset;
-      });
-      return positionAt(text, nearest);
-    },
+    text: lines,
+    items: itemsIn(value),
+    locate: (paths) => locateAll(lines, isList ? paths : paths.map((path) => path.slice(1))),
   };
 }
 
-/** Where something stands in a text, given its offset. */
-function positionAt(text: string, offset: number): TextPosition {
-  const before = text.slice(0, offset);
-  return { line: before.split('\n').length, column: offset - before.lastIndexOf('\n') };
+/** A path wanted, or the beginning of some; the offset is that of its value once the walk has met it. */
+interface Wanted {
+  offset?: number;
+  readonly inside: Map<PathSegment, Wanted>;
+}
+
+/** All in one walk through the text. */
+function locateAll(lines: TextLines, paths: readonly Path[]): TextPosition[] {
+  const root: Wanted = { inside: new Map() };
+  const trails = paths.map((path) => {
+    const trail = [root];
+    for (const segment of path) {
+      const { inside } = trail.at(-1)!;
+      const next: Wanted = inside.get(segment) ?? { inside: new Map() };
+      inside.set(segment, next);
+      trail.push(next);
+    }
+    return trail;
+  });
+  walkJson(lines.text, (path, offset) => {
+    let wanted: Wanted | undefined = root;
+    for (const segment of path) {
+      wanted = wanted.inside.get(segment);
+      if (wanted === undefined) return;
+    }
+    wanted.offset = offset;
+  });
+  return trails.map((trail) => lines.positionAt(trail.findLast(({ offset }) => offset !== undefined)?.offset ?? 0));
 }

@@ -1,60 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** YAML policy text. A module of its own, so that commands with JSON do not load the YAML package. */
-import { isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Document, type Node } from 'yaml';
-import {
-  problemAt,
-  rulesIn,
-  type PathSegment,
-  type PolicyDocument,
-  type PolicySource,
-  type TextPosition,
-} from './policy-document.ts';
+import { isMap, isScalar, isSeq, parseAllDocuments, type Document, type Node } from 'yaml';
+import type { Path } from '../policy/validation-error.ts';
+import { itemsIn, type PolicyDocument } from './policy-document.ts';
+import type { TextLines, TextPosition } from './text-lines.ts';
 
-/** A rule's place: the document it is in and, if that is a list, its index there. */
-interface RuleOrigin {
+/** An item's place: the document it is in and, if that is a list, its index there. */
+interface ItemOrigin {
   readonly document: Document;
   readonly index: number | undefined;
 }
 
 /** Reads one or more YAML documents; throws `InvalidArgument` with the place of the first syntax error or unknown tag. */
-export function parseYaml(source: PolicySource): PolicyDocument {
-  const lines = new LineCounter();
-  const rules: unknown[] = [];
-  const origins: RuleOrigin[] = [];
-  for (const document of documentsOf(source, lines)) {
+export function parseYaml(lines: TextLines): PolicyDocument {
+  const items: unknown[] = [];
+  const origins: ItemOrigin[] = [];
+  for (const document of documentsOf(lines)) {
     const value: unknown = document.toJS();
     const inList = Array.isArray(value);
-    for (const [index, rule] of rulesIn(value).entries()) {
-      rules.push(rule);
+    for (const [index, item] of itemsIn(value).entries()) {
+      items.push(item);
       origins.push({ document, index: inList ? index : undefined });
     }
   }
-  const locate = (path: readonly PathSegment[]): TextPosition => {
-    const [ruleIndex, ...rest] = path;
-    const origin = typeof ruleIndex === 'number' ? origins[ruleIndex] : undefined;
+  const locate = ([itemIndex, ...rest]: Path): TextPosition => {
+    const origin = typeof itemIndex === 'number' ? origins[itemIndex] : undefined;
     if (origin === undefined) return { line: 1, column: 1 };
     const inDocument = origin.index === undefined ? rest : [origin.index, ...rest];
-    const { line, col } = lines.linePos(offsetOf(origin.document, inDocument));
-    return { line, column: col };
+    return lines.positionAt(offsetOf(origin.document, inDocument));
   };
-  return { source, rules, locate };
+  return { text: lines, items, locate: (paths) => paths.map(locate) };
 }
 
-function documentsOf(source: PolicySource, lineCounter: LineCounter): readonly Document[] {
-  const documents = parseAllDocuments(source.text, { lineCounter, prettyErrors: false });
+function documentsOf(lines: TextLines): readonly Document[] {
+  const documents = parseAllDocuments(lines.text, { prettyErrors: false });
   if (!Array.isArray(documents)) return []; // an empty stream is not an array of documents
   for (const document of documents) {
     const problem = document.errors[0] ?? document.warnings[0];
-    if (problem === undefined) continue;
-    const { line, col } = lineCounter.linePos(problem.pos[0]);
-    throw problemAt(source, { line, column: col }, problem.message);
+    if (problem !== undefined) throw lines.problemAt(lines.positionAt(problem.pos[0]), problem.message);
   }
   return documents;
 }
 
 /** Follows the path as far as it goes and answers the offset of the last key or element found. */
-function offsetOf(document: Document, path: readonly PathSegment[]): number {
+function offsetOf(document: Document, path: Path): number {
   let node: Node | null = document.contents;
   let offset = node?.range?.[0] ?? 0;
   for (const segment of path) {

@@ -2,23 +2,22 @@
 
 /** The rules that a person names on the command line: files, folders, `-` for standard input; and where a problem stands in them. */
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
-import { problemAt, type PolicyDocument } from '../api/policy-document.ts';
+import { describeProblems, sourceOf, type PolicyDocument } from '../api/policy-document.ts';
 import { parsePolicyText } from '../api/policy-text.ts';
 import { CiliumError, describeError, isCiliumError } from '../errors/cilium-error.ts';
-import { formatPath, type Problem } from '../policy/validation-error.ts';
+import type { PolicySource } from '../policy/resources/policy-item.ts';
+import type { Problem } from '../policy/validation-error.ts';
 
 const STDIN = '-';
+const STDIN_NAME = 'stdin';
 const POLICY_FILE = /\.(json|ya?ml)$/i;
-
-/** Of one import; finding the place of each takes a walk through its file. */
-const SHOWN_PROBLEMS = 20;
 
 export interface PolicyFiles {
   readonly documents: readonly PolicyDocument[];
-  /** Of all documents, in order. */
-  readonly rules: readonly unknown[];
+  /** One for each document, in the same order, as an import sends them. */
+  readonly sources: readonly PolicySource[];
 }
 
 /** Reads all of them, or throws an error that tells of every file that is malformed. */
@@ -27,41 +26,31 @@ export async function readPolicyFiles(paths: readonly string[], stdin: () => Rea
   const failures: string[] = [];
   for (const path of paths) {
     for (const file of await filesOf(path)) {
-      const source = file === STDIN ? { name: 'stdin', text: await readAll(stdin()) } : await readSource(file);
+      const isStdin = file === STDIN;
+      const text = isStdin ? await readAll(stdin()) : await readText(file);
       try {
-        documents.push(await parsePolicyText(source));
+        documents.push(await parsePolicyText(isStdin ? STDIN_NAME : file, text));
       } catch (error) {
         failures.push(describeError(error));
       }
     }
   }
   if (failures.length > 0) throw new CiliumError('InvalidArgument', failures.join('\n'));
-  const rules = documents.flatMap((document) => document.rules);
-  if (rules.length === 0)
+  if (documents.every(({ items }) => items.length === 0))
     throw new CiliumError('InvalidArgument', `No policy specified: no rule in ${paths.join(', ')}`);
-  return { documents, rules };
+  return { documents, sources: documents.map((document) => sourceOf(document, fileOf(document))) };
 }
 
 /** The error with each of its problems at its file, line and column; an error that has no problems stays as it is. */
 export function withPlaces(error: unknown, { documents }: PolicyFiles): unknown {
   if (!isCiliumError(error) || !Array.isArray(error.details.problems)) return error;
   const problems = error.details.problems as readonly Problem[];
-  const texts = problems.slice(0, SHOWN_PROBLEMS).map((problem) => placeOf(problem, documents));
-  if (problems.length > SHOWN_PROBLEMS) texts.push(`… and ${problems.length - SHOWN_PROBLEMS} more`);
-  return new CiliumError(error.code, texts.join('\n'));
+  return new CiliumError(error.code, describeProblems(problems, documents).join('\n'));
 }
 
-function placeOf({ path, message }: Problem, documents: readonly PolicyDocument[]): string {
-  const [first, ...rest] = path;
-  let index = typeof first === 'number' ? first : 0;
-  for (const document of documents) {
-    if (index < document.rules.length) {
-      const local = [index, ...rest];
-      return problemAt(document.source, document.locate(local), `${formatPath(local)}: ${message}`).message;
-    }
-    index -= document.rules.length;
-  }
-  return `${formatPath(path)}: ${message}`;
+/** By its full name a file is found from anywhere, the agent's folder included. */
+function fileOf({ text: { name } }: PolicyDocument): string {
+  return name === STDIN_NAME ? name : resolve(name);
 }
 
 /** A folder stands for the policy files in it and below it, in the order of their names. */
@@ -82,9 +71,9 @@ async function isFolder(path: string): Promise<boolean> {
   }
 }
 
-async function readSource(path: string): Promise<{ name: string; text: string }> {
+async function readText(path: string): Promise<string> {
   try {
-    return { name: path, text: await readFile(path, 'utf8') };
+    return await readFile(path, 'utf8');
   } catch (cause) {
     throw new CiliumError('InvalidArgument', `cannot read ${path}`, {}, cause);
   }

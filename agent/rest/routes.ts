@@ -4,9 +4,11 @@
 import { Router, type Request, type RequestHandler } from 'express';
 import { daemonConfigurationSpec, labelConfigurationSpec, labels as labelList } from '../../api/models.ts';
 import { policyDelete, policyImport, policyImportQuery } from '../../api/models.ts';
+import type { PolicyImport } from '../../api/models.ts';
 import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted } from '../../api/models.ts';
 import { PATHS } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
+import type { PolicySource } from '../../policy/resources/policy-item.ts';
 import { answer, bodyOf } from './answer.ts';
 import { normalizeChange } from './config-change.ts';
 import { findEndpoint } from './endpoint-reference.ts';
@@ -118,11 +120,11 @@ function addPolicyRoutes(router: Router, services: AgentServices): void {
   router.put(
     PATHS.policy,
     answer(async (request): Promise<Policy> => {
-      const rules = asRules(bodyOf(request, policyImport));
+      const sources = asSources(bodyOf<PolicyImport>(request, policyImport));
       const query = parseRequest(policyImportQuery, request.query, 'query');
       const replaceWithLabels = query['replace-with-labels']?.split(',').filter((label) => label !== '') ?? [];
-      const revision = await services.importPolicy(rules, { replace: query.replace ?? false, replaceWithLabels });
-      return asPolicy({ revision, rules });
+      const revision = await services.importPolicy(sources, { replace: query.replace ?? false, replaceWithLabels });
+      return asPolicy({ revision, rules: sources.flatMap(({ items }) => items.map(({ value }) => value)) });
     }),
   );
   router.delete(
@@ -170,8 +172,16 @@ function asPolicy(view: PolicyView): Policy {
   return { revision: view.revision, policy: JSON.stringify(view.rules, undefined, 2) };
 }
 
-/** The rules of an import, sent as an array or, as Cilium's own client does, as a text that holds the array. */
-function asRules(body: readonly unknown[] | string): readonly unknown[] {
+/** What an import brings, whichever form it was sent in. */
+function asSources(body: PolicyImport): readonly PolicySource[] {
+  if (typeof body === 'object' && 'sources' in body) {
+    return body.sources.map(({ file, items }) => ({ ...(file !== undefined && { file }), items }));
+  }
+  return [{ items: asItems(body).map((value) => ({ value })) }];
+}
+
+/** Sent as an array or, as Cilium's own client does, as a text that holds the array. */
+function asItems(body: readonly unknown[] | string): readonly unknown[] {
   if (typeof body !== 'string') return body;
   let value: unknown;
   try {

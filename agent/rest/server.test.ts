@@ -168,6 +168,16 @@ test('the options of an import reach the agent', async (t) => {
   assert.deepEqual(services.imports[0]?.options, { replace: true, replaceWithLabels: ['unspec:a', 'unspec:b=c'] });
 });
 
+test('items come with the file and the lines where they were written', async (t) => {
+  const { client, services } = await setUp(t);
+  const sources = [{ file: '/etc/policy.yaml', items: [{ value: rule, lines: [3] }, { value: rule }] }, { items: [] }];
+  assert.equal((await client.importPolicy({ sources })).policy, JSON.stringify([rule, rule], undefined, 2));
+  assert.deepEqual(services.imports[0]?.sources, sources);
+  for (const wrong of [{ sources: [{ items: 5 }] }, { sources: [{ items: [{ value: rule, lines: [0] }] }] }, {}]) {
+    await assert.rejects(client.importPolicy(wrong as { sources: [] }), /body(: expected an array of rules or| field sources.0.items.0.lines.0)/);
+  }
+});
+
 test('rules of several megabytes are imported, and a body over the limit is refused by size', async (t) => {
   const { client, services, socketPath } = await setUp(t);
   const many = Array.from({ length: 40_000 }, (_, i) => ({ ...rule, description: `rule number ${i}` }));

@@ -17,6 +17,8 @@ import type {
 } from '../../api/models.ts';
 import type { SelectorMapping } from '../../api/policy-models.ts';
 
+import type { PolicySource } from '../../policy/resources/policy-item.ts';
+
 /** Rules as plain data, as they were imported and in that order, with the revision of the repository. */
 export interface PolicyView {
   readonly revision: number;
@@ -75,7 +77,7 @@ export interface AgentServices {
   /** The rules that carry all these labels (a label of source `any` stands for any source); no labels: all rules. */
   policy(labels: readonly string[]): PolicyView;
   /** Checks and adds rules, remembers them durably and answers the new revision; refuses them as a whole or not at all. */
-  importPolicy(rules: readonly unknown[], options: PolicyImportOptions): Promise<number>;
+  importPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): Promise<number>;
   /** Deletes the rules that carry all these labels; no labels: all rules. Answers how many went. */
   deletePolicy(labels: readonly string[]): Promise<number>;
 

@@ -51,6 +51,44 @@ test('policy import takes several files, folders and standard input as one impor
   ]);
 });
 
+const RESOURCES = `apiVersion: v1
+kind: List
+items:
+  - apiVersion: cilium.io/v2
+    kind: CiliumNetworkPolicy
+    metadata: {name: cart, namespace: shop}
+    specs:
+      - endpointSelector: {}
+        ingress: [{}]
+      - endpointSelector: {}
+        egress: [{}]
+---
+apiVersion: cilium.io/v2
+kind: CiliumCIDRGroup
+metadata: {name: office}
+spec: {externalCIDRs: [192.0.2.0/24]}
+`;
+
+test('policy import sends resources as they are, with the file and the lines of their rules', async (t) => {
+  const node = await startNode(t);
+  const path = await file(node, 'r.yaml', RESOURCES);
+  assert.equal((await node.run('policy', 'import', path)).stderr, '');
+  const sources = node.services.imports[0]?.sources;
+  assert.deepEqual(
+    sources?.map((source) => [source.file, source.items.map(({ lines }) => lines)]),
+    [[path, [[8, 10], [13]]]],
+  );
+  const bad = await file(
+    node,
+    'bad.yaml',
+    RESOURCES.replace('egress: [{}]', 'egres: [{}]').replace('2.0/24', '2.0/240'),
+  );
+  const { stderr } = await node.run('policy', 'import', path, bad);
+  assert.match(stderr, /bad\.yaml:10:9: items\[0\]\.specs\[1\]: /);
+  assert.match(stderr, /bad\.yaml:11:9: items\[0\]\.specs\[1\]\.egres: unknown field/);
+  assert.match(stderr, /bad\.yaml:16:24: spec\.externalCIDRs\[0\]: /);
+});
+
 test('policy import hands its options on', async (t) => {
   const node = await startNode(t);
   await node.runWith(GOOD, 'policy', 'import', '-', '--replace', '--replace-with-labels', 'unspec:a,unspec:b=c');
@@ -95,7 +133,7 @@ test('files that cannot be read as policy are all named', async (t) => {
   const two = await file(node, 'two.yaml', 'a: [1\n');
   const { stderr, status } = await node.run('policy', 'import', one, two);
   assert.equal(status, 1);
-  assert.match(stderr, /^Error: .*one\.json:1:3: expected a key in double quotes/);
+  assert.match(stderr, /^Error: .*one\.json:1: syntax error at offset 2: expected a key in double quotes/);
   assert.match(stderr, /^.*two\.yaml:/m);
   assert.match(
     (await node.run('policy', 'import', '/nonexistent.json')).stderr,

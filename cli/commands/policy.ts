@@ -28,7 +28,7 @@ interface WaitOptions {
   readonly maxWaitTime: number;
 }
 
-const FILES_HELP = 'files or folders of JSON or YAML rules; - for standard input';
+const FILES_HELP = 'files or folders of rules and resources, JSON or YAML; - for standard input';
 
 export function register(program: Command, context: Context): void {
   const group = program.command('policy').description('Rules: import, show, delete, check');
@@ -78,7 +78,7 @@ async function importPolicy(context: Context, paths: readonly string[], options:
     replaceWithLabels: options.replaceWithLabels?.split(',') ?? [],
   };
   const client = context.client();
-  const policy = await client.importPolicy(files.rules, request).catch((error: unknown) => {
+  const policy = await client.importPolicy({ sources: files.sources }, request).catch((error: unknown) => {
     throw withPlaces(error, files);
   });
   if (options.wait) await waitForRevision(client, policy.revision, DEFAULT_WAIT);
@@ -104,14 +104,21 @@ async function deletePolicy(context: Context, labels: readonly string[], options
 
 async function validatePolicy(context: Context, paths: readonly string[], options: { print?: boolean }): Promise<void> {
   const files = await readPolicyFiles(paths, () => context.io.stdin);
-  const { parseRules } = await import('../../policy/parse/rule.ts');
+  const { parseSources } = await import('../../policy/resources/policy-source.ts');
   const { re2 } = await import('../../runtime/re2.ts');
   try {
-    parseRules(files.rules, { regex: re2 });
+    parseSources(files.sources, { regex: re2 });
   } catch (error) {
     throw withPlaces(error, files);
   }
-  if (options.print === true) context.print(`${JSON.stringify(files.rules, undefined, 2)}\n`);
+  if (options.print === true)
+    context.print(
+      `${JSON.stringify(
+        files.documents.flatMap(({ items }) => items),
+        undefined,
+        2,
+      )}\n`,
+    );
   context.print(`All policy elements in ${paths.join(', ')} are valid.\n`);
 }
 

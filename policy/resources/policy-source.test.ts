@@ -5,7 +5,8 @@ import { formatLabel } from '../../identity/label.ts';
 import { WHOLE_LANGUAGE } from '../language.ts';
 import { formatPath, PolicyValidationError } from '../validation-error.ts';
 import { cidrGroupToJson } from './cidr-group.ts';
-import { parseSources, placesIn, type PolicySource } from './policy-source.ts';
+import { placesIn, type PolicySource } from './policy-item.ts';
+import { parseSources } from './policy-source.ts';
 
 const SPEC = { endpointSelector: { matchLabels: { app: 'web' } }, ingress: [{}] };
 const resource = (rest: object): object => ({
@@ -67,7 +68,7 @@ test('a CIDR group is found by its labels, its kind and its name, and is printed
     'k8s:io.cilium.k8s.policy.derived-from=CiliumCIDRGroup',
     'k8s:io.cilium.k8s.policy.name=office',
   ]);
-  assert.deepEqual(cidrGroupToJson(group!), GROUP);
+  assert.deepEqual(cidrGroupToJson(group), GROUP);
 });
 
 test('the places of an item are those of its rules and groups', () => {

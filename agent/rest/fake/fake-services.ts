@@ -13,13 +13,14 @@ import type {
 } from '../../../api/models.ts';
 import { CiliumError } from '../../../errors/cilium-error.ts';
 import { parseLabel, selectsLabel } from '../../../identity/label.ts';
-import { parseRules } from '../../../policy/parse/rule.ts';
+import type { PolicySource } from '../../../policy/resources/policy-item.ts';
+import { parseSources } from '../../../policy/resources/policy-source.ts';
 import { FakePolicy } from './fake-policy.ts';
 import type { AgentServices, MonitorListener, PolicyImportOptions, PolicyView } from '../services.ts';
 
 export class FakeServices implements AgentServices {
   readonly listeners = new Set<MonitorListener>();
-  readonly imports: { rules: readonly unknown[]; options: PolicyImportOptions }[] = [];
+  readonly imports: { sources: readonly PolicySource[]; options: PolicyImportOptions }[] = [];
   statusResponse: StatusResponse = fakeStatus();
   endpointList: Endpoint[] = [
     fakeEndpoint(173, { ipv4: '10.11.0.40', ipv6: 'f00d::b2f1', labels: ['container:id=app1', 'container:tier=web'] }),
@@ -80,11 +81,11 @@ export class FakeServices implements AgentServices {
     return { revision: this.revision, rules: this.rules.filter((rule) => carries(rule, labels)) };
   }
 
-  importPolicy(rules: readonly unknown[], options: PolicyImportOptions): Promise<number> {
+  importPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): Promise<number> {
     return Promise.resolve().then(() => {
-      this.world.repository.import(parseRules(rules));
-      this.imports.push({ rules, options });
-      this.rules.push(...rules);
+      this.world.repository.import(parseSources(sources).rules);
+      this.imports.push({ sources, options });
+      this.rules.push(...sources.flatMap(({ items }) => items.map(({ value }) => value)));
       this.revision += 1;
       for (const { status } of this.realizes ? this.endpointList : []) {
         status.policy.realized['policy-revision'] = this.revision;
