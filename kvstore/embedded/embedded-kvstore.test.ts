@@ -10,7 +10,7 @@ import { LOCK_TIMEOUT_MS, SESSION_TTL_MS } from '../kvstore.ts';
 import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
 import { EmbeddedKvstore } from './embedded-kvstore.ts';
 import { EmbeddedEngine } from './engine.ts';
-import { Journal } from './journal.ts';
+import { Journal } from '../../runtime/journal.ts';
 import { HISTORY_REVISIONS } from './watch-hub.ts';
 
 class EmbeddedBackend implements KvstoreBackend {

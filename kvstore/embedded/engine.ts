@@ -11,6 +11,7 @@ import { randomBytes } from 'node:crypto';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import { systemClock, type Clock } from '../../runtime/clock.ts';
 import type { Component } from '../../runtime/component.ts';
+import { Journal } from '../../runtime/journal.ts';
 import type { Logger } from '../../runtime/logger.ts';
 import {
   LOCK_TIMEOUT_MS,
@@ -22,9 +23,8 @@ import {
   type Watch,
   type WatchHandlers,
 } from '../kvstore.ts';
-import { Journal } from './journal.ts';
 import { LockTable } from './lock-table.ts';
-import { StoreState, type Change } from './state.ts';
+import { changeSchema, stateSchema, StoreState, type Change, type StateImage } from './state.ts';
 import { WatchHub } from './watch-hub.ts';
 
 /** More than this waiting means that the disk hangs; further requests are refused. */
@@ -54,7 +54,7 @@ export class EmbeddedEngine implements Component {
   readonly folder: string;
   /** Between the clients of this engine. */
   readonly locks: LockTable;
-  readonly #journal: Journal;
+  readonly #journal: Journal<StateImage, Change>;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #hub = new WatchHub();
@@ -70,14 +70,19 @@ export class EmbeddedEngine implements Component {
 
   constructor(options: EngineOptions) {
     this.folder = options.folder;
-    this.#journal = new Journal(options.folder, options.minCompactionBytes);
+    this.#journal = new Journal({
+      folder: options.folder,
+      image: stateSchema,
+      change: changeSchema,
+      minCompactionBytes: options.minCompactionBytes,
+    });
     this.#clock = options.clock ?? systemClock;
     this.#log = options.log;
     this.locks = new LockTable(this.#clock, LOCK_TIMEOUT_MS);
   }
 
   async start(): Promise<void> {
-    this.#state = await this.#journal.open();
+    await this.#readBack();
     if (this.#journal.tornBytes > 0) {
       this.#log.warn('Took away an unfinished write', { bytes: this.#journal.tornBytes });
     }
@@ -231,10 +236,21 @@ export class EmbeddedEngine implements Component {
     }
   }
 
+  async #readBack(): Promise<void> {
+    let state = new StoreState();
+    await this.#journal.open({
+      begin(image) {
+        if (image !== undefined) state = StoreState.fromImage(image);
+      },
+      apply: (change) => state.applyInOrder(change),
+    });
+    this.#state = state;
+  }
+
   /** After a failed write: what counts is what the disk holds, and watchers have to look at it anew. */
   async #reload(): Promise<void> {
     try {
-      this.#state = await this.#journal.open();
+      await this.#readBack();
       this.#hub.reset(this.#state.revision);
     } catch (error) {
       this.#isOpen = false;

@@ -92,6 +92,15 @@ export class StoreState {
     return this.#leases;
   }
 
+  /** Applies a change of the journal; answers what is wrong with one that does not come next. */
+  applyInOrder(change: Change): string | undefined {
+    if (change.revision !== this.#revision && change.revision !== this.#revision + 1) {
+      return `goes from revision ${this.#revision} to ${change.revision}`;
+    }
+    this.apply(change);
+    return undefined;
+  }
+
   /** Returns what watchers are to be told. */
   apply(change: Change): KvEvent[] {
     this.#revision = change.revision;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * Changes on disk: a snapshot and the journal of what came after it, in one folder.
+ * State that changes often, on disk: a snapshot and the journal of the changes that came after it, in one folder.
  *
  *   snapshot.json        the state when generation N began; replaced atomically
  *   journal-N.log        one line a batch: CRC-32 of the rest, a space, JSON; appended and synced
@@ -16,7 +16,7 @@ import { open, readdir, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
-import { CiliumError } from '../../errors/cilium-error.ts';
+import { CiliumError } from '../errors/cilium-error.ts';
 import {
   corruptFile,
   describeIssues,
@@ -25,21 +25,33 @@ import {
   readTextFile,
   syncFolder,
   writeFileAtomic,
-} from '../../runtime/state-file.ts';
-import { changeSchema, stateSchema, StoreState, type Change, type StateImage } from './state.ts';
+} from './state-file.ts';
 
 /** A journal smaller than this is never compacted: reading it takes a few milliseconds. */
 const MIN_COMPACTION_BYTES = 1 << 20;
 
-const snapshotSchema = z.strictObject({
-  format: z.literal(1),
-  generation: z.int().nonnegative(),
-  state: stateSchema,
-});
-const batchSchema = z.array(changeSchema);
+export interface JournalOptions<Image, Change> {
+  /** Of this journal alone; made if it does not exist. */
+  readonly folder: string;
+  /** What a snapshot holds. */
+  readonly image: z.ZodType<Image>;
+  readonly change: z.ZodType<Change>;
+  /** @default 1 MiB: a smaller journal is not compacted. */
+  readonly minCompactionBytes?: number | undefined;
+}
 
-export class Journal {
+/** The state as the disk has it. */
+export interface Replay<Image, Change> {
+  /** Called first; undefined: there is no snapshot. */
+  readonly begin: (image: Image | undefined) => void;
+  /** Called for each change, in order; answers what is wrong with one that does not fit the state. */
+  readonly apply: (change: Change) => string | undefined;
+}
+
+export class Journal<Image, Change> {
   readonly #folder: string;
+  readonly #snapshot: z.ZodType<{ format: 1; generation: number; state: Image }>;
+  readonly #batch: z.ZodType<Change[]>;
   readonly #minCompactionBytes: number;
   #generation = 0;
   #file: FileHandle | undefined;
@@ -49,34 +61,40 @@ export class Journal {
   /** Bytes of an unfinished batch that the last `open` took away. */
   #tornBytes = 0;
 
-  constructor(folder: string, minCompactionBytes: number = MIN_COMPACTION_BYTES) {
+  constructor({ folder, image, change, minCompactionBytes }: JournalOptions<Image, Change>) {
     this.#folder = folder;
-    this.#minCompactionBytes = minCompactionBytes;
+    this.#snapshot = z.strictObject({ format: z.literal(1), generation: z.int().nonnegative(), state: image });
+    this.#batch = z.array(change);
+    this.#minCompactionBytes = minCompactionBytes ?? MIN_COMPACTION_BYTES;
   }
 
   get tornBytes(): number {
     return this.#tornBytes;
   }
 
-  /** Reads the state back; also after a failed `append` or `compact`, which leave it unknown what is on disk. */
-  async open(): Promise<StoreState> {
+  /** Reads the state back; also after a failed `append` or `compact`, which may leave it unknown what is on disk. */
+  async open({ begin, apply }: Replay<Image, Change>): Promise<void> {
     await this.close();
     await prepareStateFolder(this.#folder);
-    const snapshot = await readJsonFile(this.#snapshotPath, snapshotSchema);
+    const snapshot = await readJsonFile(this.#snapshotPath, this.#snapshot);
     this.#generation = snapshot?.generation ?? 0;
     this.#snapshotLength = snapshot === undefined ? 0 : JSON.stringify(snapshot).length;
-    const state = snapshot === undefined ? new StoreState() : StoreState.fromImage(snapshot.state);
-    this.#length = await this.#replay(state);
+    begin(snapshot?.state);
+    this.#length = await this.#replay(apply);
     await this.#openFile();
-    return state;
   }
 
-  /** Resolves when the batch is on disk. One call at a time. */
+  /** Resolves when the batch is on disk. When it throws the batch is not there, or the journal is closed. One call at a time. */
   async append(batch: readonly Change[]): Promise<void> {
-    if (this.#file === undefined) throw new CiliumError('KvstoreUnavailable', `${this.#folder} is not open`);
+    if (this.#file === undefined) throw new CiliumError('System', `${this.#folder} is not open`);
     const line = Buffer.from(formatLine(batch));
-    await this.#file.appendFile(line);
-    await this.#file.datasync();
+    try {
+      await this.#file.appendFile(line);
+      await this.#file.datasync();
+    } catch (cause) {
+      await this.#cutBack();
+      throw new CiliumError('System', `write ${join(this.#folder, this.#journalName)}`, {}, cause);
+    }
     this.#length += line.length;
   }
 
@@ -86,7 +104,7 @@ export class Journal {
   }
 
   /** Begins a new generation with this state. One call at a time, none to `append` meanwhile. */
-  async compact(state: StateImage): Promise<void> {
+  async compact(state: Image): Promise<void> {
     const text = JSON.stringify({ format: 1, generation: this.#generation + 1, state });
     await writeFileAtomic(this.#snapshotPath, text);
     await this.close();
@@ -110,6 +128,16 @@ export class Journal {
     return `journal-${this.#generation}.log`;
   }
 
+  /** Takes away what a failed write left; if even that fails, nothing can be written until the next `open`. */
+  async #cutBack(): Promise<void> {
+    try {
+      await this.#file?.truncate(this.#length);
+      await this.#file?.sync();
+    } catch {
+      await this.close().catch(() => undefined);
+    }
+  }
+
   /** Opens the journal of this generation, cut to its known length, and removes those of others. */
   async #openFile(): Promise<void> {
     const path = join(this.#folder, this.#journalName);
@@ -127,41 +155,43 @@ export class Journal {
     }
   }
 
-  /** Applies the journal to the state; returns the length of the part that is good. */
-  async #replay(state: StoreState): Promise<number> {
+  /** Applies the journal; returns the length of the part that is good. */
+  async #replay(apply: (change: Change) => string | undefined): Promise<number> {
     const path = join(this.#folder, this.#journalName);
     const lines = ((await readTextFile(path)) ?? '').split('\n');
     lines.pop(); // what stands behind the last newline was never acknowledged, even if it is all there
     let length = 0;
     let bad: string | undefined;
     for (const [index, line] of lines.entries()) {
-      const batch = parseLine(line);
+      const batch = this.#parseLine(line);
       if (typeof batch === 'string') {
         bad ??= `line ${index + 1} is damaged (${batch})`;
         continue;
       }
       if (bad !== undefined) throw corruptFile(path, bad);
       for (const change of batch) {
-        if (change.revision !== state.revision && change.revision !== state.revision + 1) {
-          throw corruptFile(path, `line ${index + 1} goes from revision ${state.revision} to ${change.revision}`);
-        }
-        state.apply(change);
+        const problem = apply(change);
+        if (problem !== undefined) throw corruptFile(path, `line ${index + 1} ${problem}`);
       }
       length += Buffer.byteLength(line) + 1;
     }
     return length;
   }
+
+  /** The batch, or what is wrong with the line. */
+  #parseLine(line: string): Change[] | string {
+    const json = line.slice(9);
+    if (line.slice(0, 9) !== `${checksum(json)} `) return 'wrong checksum';
+    const result = this.#batch.safeParse(JSON.parse(json));
+    return result.success ? result.data : describeIssues(result.error.issues);
+  }
 }
 
-function formatLine(batch: readonly Change[]): string {
+function formatLine(batch: readonly unknown[]): string {
   const json = JSON.stringify(batch);
-  return `${crc32(json).toString(16).padStart(8, '0')} ${json}\n`;
+  return `${checksum(json)} ${json}\n`;
 }
 
-/** The batch, or what is wrong with the line. */
-function parseLine(line: string): Change[] | string {
-  const json = line.slice(9);
-  if (line.slice(0, 9) !== `${crc32(json).toString(16).padStart(8, '0')} `) return 'wrong checksum';
-  const result = batchSchema.safeParse(JSON.parse(json));
-  return result.success ? result.data : describeIssues(result.error.issues);
+function checksum(json: string): string {
+  return crc32(json).toString(16).padStart(8, '0');
 }
