@@ -73,7 +73,8 @@ export class LabelFilter {
 
   /** Throws `InvalidArgument` for a malformed pattern or file. */
   constructor(options: LabelFilterOptions) {
-    const given = (options.patterns ?? []).map((text) => parsePattern(text, options.regex));
+    const texts = (options.patterns ?? []).filter((text) => text !== '');
+    const given = texts.map((text) => parsePattern(text, options.regex));
     const builtIn = (options.builtIn ?? []).map(parseBuiltIn);
     const file = options.prefixFile === undefined ? undefined : parsePrefixFile(options.prefixFile);
     this.#patterns = [...(file ?? DEFAULT_PATTERNS.map(parseBuiltIn)), ...builtIn, ...given];
@@ -128,6 +129,7 @@ function parseBuiltIn(text: string): Pattern {
 function splitPattern(text: string): { source: string; exclude: boolean; expression: string } {
   const colon = text.indexOf(':');
   const rest = text.slice(colon + 1);
+  if (rest === '') throw new CiliumError('InvalidArgument', `label pattern "${text}" has no expression`, { text });
   const exclude = rest.startsWith('!');
   return { source: colon < 0 ? '' : text.slice(0, colon), exclude, expression: exclude ? rest.slice(1) : rest };
 }

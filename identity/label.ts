@@ -44,7 +44,7 @@ export function parseSelectLabel(text: string): Label {
 export function parseSelectorKey(text: string): { source: string; key: string } {
   const [source, rest] = splitSource(text);
   const equals = rest.indexOf('=');
-  return { source: source || LABEL_SOURCE.any, key: equals > 0 ? rest.slice(0, equals) : rest };
+  return { source: source || LABEL_SOURCE.any, key: equals < 0 ? rest : rest.slice(0, equals) };
 }
 
 /** `source:key=value`, or `source:key` when the value is empty. */

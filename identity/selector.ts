@@ -148,9 +148,13 @@ const MAX_PREFIX_CHARS = 253;
 /** What is wrong with a selector's key, if anything. The source and a dot count as part of the key. */
 export function selectorKeyProblem(text: string): string | undefined {
   const { source, key } = parseSelectorKey(text);
-  const parts = `${source}.${key}`.split('/');
+  return key === '' ? 'the key is empty' : qualifiedNameProblem(`${source}.${key}`);
+}
+
+/** What is wrong with a key as Kubernetes has it, without a source. */
+export function qualifiedNameProblem(text: string): string | undefined {
+  const parts = text.split('/');
   const name = parts.at(-1)!;
-  if (key === '') return 'the key is empty';
   if (parts.length > 2) return 'a key has one slash at most';
   if (name.length > MAX_NAME_CHARS) return `the name has more than ${MAX_NAME_CHARS} characters (source included)`;
   if (!NAME.test(name)) return 'expected letters, digits, ".", "_" and "-", a letter or digit at both ends';

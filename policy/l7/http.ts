@@ -82,7 +82,7 @@ function compileHost(host: string, regex: RegexEngine): Regex | 'never' {
 function headerMatches(header: string, request: HttpRequest): boolean {
   const blank = header.indexOf(' ');
   if (blank < 0) return valuesOf(request, header).length > 0;
-  return valuesOf(request, header.slice(0, blank).replace(/:$/, '')).includes(header.slice(blank + 1));
+  return valuesOf(request, header.slice(0, blank).replace(/:+$/, '')).includes(header.slice(blank + 1));
 }
 
 function valuesOf(request: HttpRequest, name: string): readonly string[] {

@@ -14,6 +14,8 @@ export interface ParseContext {
   readonly language: Language;
   /** Without it rules with regular expressions are refused. */
   readonly regex?: RegexEngine | undefined;
+  /** Unknown members are passed over, as Cilium does with them; else each is a fault. */
+  readonly ignoreUnknown?: boolean | undefined;
   readonly problems: Problem[];
 }
 
@@ -138,6 +140,7 @@ export class Members {
   }
 
   refuseUnknown(): void {
+    if (this.cursor.context.ignoreUnknown === true) return;
     for (const name of Object.keys(this.#object)) {
       if (this.#known.has(name)) continue;
       const alike = [...this.#known].find((known) => known.toLowerCase() === name.toLowerCase());

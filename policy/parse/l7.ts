@@ -26,15 +26,19 @@ export function readL7Rules(cursor: Cursor): L7Rules | undefined {
     const dns = readRules(members, 'dns', readDnsRule);
     const protocol = members.read('l7proto', (member) => member.string());
     const generic = readRules(members, 'l7', readGenericRule);
-    if (generic !== undefined && (protocol ?? '') === '')
-      members.get('l7')?.fail('l7 needs the name of its parser in l7proto');
+    const isWritten = (name: string): boolean => Array.isArray(members.get(name)?.value);
     const found: L7Rules[] = [
       ...(http === undefined ? [] : [{ kind: 'http' as const, rules: http }]),
       ...(kafka === undefined ? [] : [{ kind: 'kafka' as const, rules: kafka }]),
       ...(dns === undefined ? [] : [{ kind: 'dns' as const, rules: dns }]),
       ...((protocol ?? '') === '' ? [] : [{ kind: 'generic' as const, protocol: protocol!, rules: generic ?? [] }]),
     ];
-    if (found.length > 1) cursor.fail('expected one of http, kafka, dns and l7proto; write one port rule for each');
+    if ((protocol ?? '') === '' && (generic !== undefined || (found.length > 0 && isWritten('l7'))))
+      members.get('l7')?.fail('l7 needs the name of its parser in l7proto');
+    // Beside a list that says something an empty one of another kind is a kind too.
+    const kinds = ['http', 'kafka', 'dns'].filter(isWritten).length + Number((protocol ?? '') !== '');
+    if (found.length > 0 && kinds > 1)
+      cursor.fail('expected one of http, kafka, dns and l7proto; write one port rule for each');
     return found[0];
   });
 }

@@ -6,7 +6,7 @@ import { IpAddress, Prefix } from '../../net/ip.ts';
 import { ENTITIES, type CidrSetPeer, type Direction, type FqdnPeer, type Peer, type WrittenPrefix } from '../rule.ts';
 import type { Cursor, Members } from './cursor.ts';
 import { namesSomething, readFqdn } from './dns.ts';
-import { readSelector } from './selector.ts';
+import { readGroupSelector, readSelector } from './selector.ts';
 
 /** The kinds that exist in both directions, after "from" or "to". */
 const READERS = {
@@ -20,6 +20,9 @@ const READERS = {
   CIDRSet: readCidrSet,
   Groups: (item: Cursor): Peer | undefined => item.object((members) => readGroup(members)),
 } satisfies Record<string, (item: Cursor) => Peer | undefined>;
+
+/** Kinds whose empty list selects nobody, whatever stands beside it. */
+const EMPTY_IS_NOBODY = ['Endpoints', 'Nodes', 'Entities', 'CIDR', 'CIDRSet'];
 
 /** Undefined: no member names peers, so any peer; an empty list: nobody. */
 export function readPeers(members: Members, direction: Direction, deny: boolean): Peer[] | undefined {
@@ -49,6 +52,7 @@ export function readPeers(members: Members, direction: Direction, deny: boolean)
     const names = filled.map(({ name }) => name).join(' and ');
     members.cursor.fail(`combining ${names} in one entry is not possible; write one entry for each`);
   }
+  if (lists.some(({ name, empty }) => empty && EMPTY_IS_NOBODY.includes(name.slice(word.length)))) return [];
   const anyPeer = lists.every(({ name, empty }) => name === 'toFQDNs' && empty);
   return anyPeer ? undefined : filled.flatMap(({ peers }) => peers);
 }
@@ -68,7 +72,9 @@ function readCidr(item: Cursor): Peer | undefined {
 export function readCidrSet(item: Cursor): CidrSetPeer | undefined {
   return item.object((members) => {
     const { language } = members.cursor.context;
-    const names = ['cidr', 'cidrGroupRef', 'cidrGroupSelector'].filter((name) => members.get(name) !== undefined);
+    const names = ['cidr', 'cidrGroupRef', 'cidrGroupSelector'].filter(
+      (name) => (members.get(name)?.value ?? '') !== '',
+    );
     if (names.length !== 1) {
       item.fail(
         `expected exactly one of cidr, cidrGroupRef and cidrGroupSelector, found ${names.join(' and ') || 'none'}`,
@@ -77,9 +83,9 @@ export function readCidrSet(item: Cursor): CidrSetPeer | undefined {
     if (!language.cidrGroups)
       members.unsupported(['cidrGroupRef', 'cidrGroupSelector'], 'CIDR groups are not supported');
     const cidr = members.get('cidr');
-    const prefix = members.read('cidr', readPrefixWithLength);
-    const groupRef = members.read('cidrGroupRef', (member) => member.nonEmptyString());
-    const groupSelector = members.read('cidrGroupSelector', readSelector);
+    const prefix = members.read('cidr', (member) => (member.value === '' ? undefined : readPrefixWithLength(member)));
+    const groupRef = members.read('cidrGroupRef', (member) => member.string()) || undefined;
+    const groupSelector = members.read('cidrGroupSelector', readGroupSelector);
     const except = members.read('except', (list) => list.list((member) => readExcept(member, prefix))) ?? [];
     return {
       kind: 'cidrSet',
@@ -109,7 +115,8 @@ function readPrefixWithLength(item: Cursor): Prefix | undefined {
 /** A prefix or a bare address. */
 export function parsePrefix(item: Cursor, text: string): Prefix | undefined {
   // Go reads no IPv4 octet with leading zeros, since they may be meant as octal.
-  if (/(^|\.)0[0-9]/.test(text)) return item.expected('an address without leading zeros');
+  if (/(^|[.:])0[0-9]+(\.|\/|$)/.test(text) && text.includes('.'))
+    return item.expected('an address without leading zeros');
   try {
     return Prefix.parse(text);
   } catch (error) {

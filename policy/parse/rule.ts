@@ -32,6 +32,8 @@ export interface ParseOptions {
   readonly language?: Language;
   /** Checks the regular expressions of HTTP rules; without it rules that have one are refused. */
   readonly regex?: RegexEngine;
+  /** Passes over members that are not of the language, as Cilium does. Default: they are refused. */
+  readonly ignoreUnknown?: boolean;
 }
 
 /**
@@ -50,8 +52,8 @@ export function parseRules(value: unknown, options: ParseOptions = {}): Rule[] {
   return rules!;
 }
 
-export function newParseContext({ language = DATAPATH_LANGUAGE, regex }: ParseOptions): ParseContext {
-  return { language, regex, problems: [] };
+export function newParseContext({ language = DATAPATH_LANGUAGE, regex, ignoreUnknown }: ParseOptions): ParseContext {
+  return { language, regex, ignoreUnknown, problems: [] };
 }
 
 export function readRule(cursor: Cursor, origin: RuleOrigin): Rule | undefined {

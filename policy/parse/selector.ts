@@ -3,6 +3,7 @@
 /** Selectors and labels of rules. */
 import {
   EndpointSelector,
+  qualifiedNameProblem,
   SELECTOR_OPERATORS,
   selectorKeyProblem,
   selectorValueProblem,
@@ -13,9 +14,24 @@ import type { Cursor } from './cursor.ts';
 
 /** `{ matchLabels?, matchExpressions? }`; an empty object selects everything. */
 export function readSelector(cursor: Cursor): EndpointSelector | undefined {
+  return readSelectorWith(cursor, selectorKeyProblem);
+}
+
+/** Over the labels of CIDR groups, whose keys have no source. */
+export function readGroupSelector(cursor: Cursor): EndpointSelector | undefined {
+  return readSelectorWith(cursor, qualifiedNameProblem);
+}
+
+type KeyProblem = (key: string) => string | undefined;
+
+function readSelectorWith(cursor: Cursor, keyProblem: KeyProblem): EndpointSelector | undefined {
   return cursor.object((members) => {
-    const labels = members.read('matchLabels', (labels) => labels.record(readMatchLabel));
-    const expressions = members.read('matchExpressions', (list) => list.list(readExpression));
+    const labels = members.read('matchLabels', (labels) =>
+      labels.record((value, key) => readMatchLabel(value, key, keyProblem)),
+    );
+    const expressions = members.read('matchExpressions', (list) =>
+      list.list((item) => readExpression(item, keyProblem)),
+    );
     return new EndpointSelector([...Object.values(labels ?? {}), ...(expressions ?? [])]);
   });
 }
@@ -34,15 +50,15 @@ export function readLabel(cursor: Cursor): Label | undefined {
   });
 }
 
-function readMatchLabel(cursor: Cursor, key: string): Requirement | undefined {
-  checkKey(cursor, key);
+function readMatchLabel(cursor: Cursor, key: string, keyProblem: KeyProblem): Requirement | undefined {
+  checkKey(cursor, key, keyProblem);
   const value = readValue(cursor);
   return value === undefined ? undefined : { ...parseSelectorKey(key), operator: 'Equals', values: [value] };
 }
 
-function readExpression(cursor: Cursor): Requirement | undefined {
+function readExpression(cursor: Cursor, keyProblem: KeyProblem): Requirement | undefined {
   return cursor.object((members) => {
-    const key = members.required('key', readKey);
+    const key = members.required('key', (member) => readKey(member, keyProblem));
     const operator = members.required('operator', (member) => member.oneOf(SELECTOR_OPERATORS));
     const list = members.get('values');
     const values = list?.list(readValue) ?? [];
@@ -57,14 +73,14 @@ function readExpression(cursor: Cursor): Requirement | undefined {
   });
 }
 
-function readKey(cursor: Cursor): string | undefined {
+function readKey(cursor: Cursor, keyProblem: KeyProblem): string | undefined {
   const key = cursor.string();
-  if (key !== undefined) checkKey(cursor, key);
+  if (key !== undefined) checkKey(cursor, key, keyProblem);
   return key;
 }
 
-function checkKey(cursor: Cursor, key: string): void {
-  const problem = selectorKeyProblem(key);
+function checkKey(cursor: Cursor, key: string, keyProblem: KeyProblem): void {
+  const problem = keyProblem(key);
   if (problem !== undefined) cursor.fail(`"${key}" is not a label key: ${problem}`);
 }
 

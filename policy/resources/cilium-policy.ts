@@ -8,7 +8,12 @@ import { CLUSTER_KEY } from '../peer-selectors.ts';
 import { readRule } from '../parse/rule.ts';
 import { SECTIONS, type Entry, type Peer, type Rule, type Section } from '../rule.ts';
 import { derivedLabels, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, requireLabel } from './kubernetes-labels.ts';
-import type { Metadata, ResourceOptions } from './metadata.ts';
+import { namespaceOf, type Metadata, type ResourceOptions } from './metadata.ts';
+
+/** Nodes as peers of a resource are other hosts, never this one. */
+const REMOTE_NODES = new EndpointSelector([
+  { source: LABEL_SOURCE.reserved, key: 'remote-node', operator: 'Exists', values: [] },
+]);
 
 type Kind = 'CiliumNetworkPolicy' | 'CiliumClusterwideNetworkPolicy';
 
@@ -16,12 +21,17 @@ type Kind = 'CiliumNetworkPolicy' | 'CiliumClusterwideNetworkPolicy';
 export function readCiliumPolicy(members: Members, kind: Kind, metadata: Metadata, options: ResourceOptions): Rule[] {
   const found: Rule[] = [];
   const add = (item: Cursor): void => {
-    if (kind === 'CiliumNetworkPolicy') refuseWhatNamespacedPoliciesLack(item);
+    const namespaced = kind === 'CiliumNetworkPolicy';
+    if (namespaced && typeof item.value === 'object' && 'nodeSelector' in (item.value ?? {}))
+      item.fail('nodeSelector is possible in a CiliumClusterwideNetworkPolicy only');
     const rule = readRule(item, {
       index: found.length,
       ...(options.source === undefined ? {} : { source: options.source }),
     });
-    if (rule !== undefined) found.push(rule);
+    if (rule === undefined) return;
+    if (namespaced && isAboutInit(rule))
+      item.fail('endpoints that have no labels yet (reserved:init) belong to a CiliumClusterwideNetworkPolicy only');
+    found.push(rule);
   };
   const spec = members.get('spec');
   const specs = members.get('specs');
@@ -29,31 +39,30 @@ export function readCiliumPolicy(members: Members, kind: Kind, metadata: Metadat
   if (spec !== undefined) add(spec);
   specs?.list(add);
 
-  const namespace = kind === 'CiliumNetworkPolicy' ? (metadata.namespace ?? 'default') : undefined;
-  const labels = derivedLabels(kind, { ...metadata, ...(namespace === undefined ? {} : { namespace }) });
+  const namespace = kind === 'CiliumNetworkPolicy' ? namespaceOf(metadata) : undefined;
+  const { name, uid } = metadata;
+  const labels = derivedLabels(kind, {
+    name,
+    ...(namespace === undefined ? {} : { namespace }),
+    ...(uid === undefined ? {} : { uid }),
+  });
   return found.map((rule) => translate(rule, namespace, options.clusterName ?? 'default', labels));
 }
 
-function refuseWhatNamespacedPoliciesLack(item: Cursor): void {
-  if (typeof item.value !== 'object' || item.value === null) return;
-  if ('nodeSelector' in item.value) item.fail('nodeSelector is possible in a CiliumClusterwideNetworkPolicy only');
-  const selector = (item.value as { endpointSelector?: unknown }).endpointSelector;
-  if (JSON.stringify(selector ?? {}).includes('"reserved:init"')) {
-    item.fail('endpoints that have no labels yet (reserved:init) belong to a CiliumClusterwideNetworkPolicy only');
-  }
+function isAboutInit({ subject }: Rule): boolean {
+  return subject.selector.requirements.some(({ source, key }) => source === LABEL_SOURCE.reserved && key === 'init');
 }
 
 /** `namespace` is undefined for a policy of the whole cluster. */
 function translate(rule: Rule, namespace: string | undefined, clusterName: string, labels: readonly Label[]): Rule {
   const { subject } = rule;
   const selector = namespace === undefined ? subject.selector : inNamespace(subject.selector, namespace);
-  const aboutInit = subject.selector.requirements.some(
-    ({ source, key }) => source === LABEL_SOURCE.reserved && key === 'init',
-  );
-  const peer = (original: Peer): Peer =>
-    original.kind === 'endpoints'
-      ? { ...original, selector: peerSelector(original.selector, namespace, clusterName, aboutInit) }
-      : original;
+  const aboutInit = isAboutInit(rule);
+  const peer = (original: Peer): Peer => {
+    if (original.kind === 'nodes') return { ...original, selector: original.selector.and(REMOTE_NODES) };
+    if (original.kind !== 'endpoints') return original;
+    return { ...original, selector: peerSelector(original.selector, namespace, clusterName, aboutInit) };
+  };
   const entries = Object.fromEntries(
     SECTIONS.map((section) => [section, rule.entries[section].map((entry) => withPeers(entry, peer))]),
   ) as unknown as Record<Section, Entry[]>;
@@ -83,9 +92,8 @@ function peerSelector(
     (requirement) => isKey(requirement, NAMESPACE_KEY) || requirement.key.startsWith(NAMESPACE_LABELS_PREFIX),
   );
   if (namespace !== undefined && !namesNamespace) added.push(requireLabel(NAMESPACE_KEY, namespace));
-  if (namespace === undefined && selector.isWildcard) {
-    // Everybody in a policy of the whole cluster means all pods, but for endpoints that know nobody yet.
-    if (aboutInit) return selector;
+  // Everybody in a policy of the whole cluster means all pods; those that have no labels yet have no namespace either.
+  if (namespace === undefined && selector.isWildcard && !aboutInit) {
     added.push({ source: LABEL_SOURCE.k8s, key: NAMESPACE_KEY, operator: 'Exists', values: [] });
   }
   if (!requirements.some((requirement) => isKey(requirement, CLUSTER_KEY)))

@@ -17,6 +17,11 @@ export interface Metadata {
   readonly labels: Readonly<Record<string, string>>;
 }
 
+/** That of a namespaced object. */
+export function namespaceOf({ namespace = '' }: Metadata): string {
+  return namespace === '' ? 'default' : namespace;
+}
+
 export function readMetadata(cursor: Cursor): Metadata | undefined {
   return cursor.openObject((members) => {
     const name = members.required('name', (member) => member.nonEmptyString());

@@ -9,14 +9,14 @@ import { isPortName } from '../parse/ports.ts';
 import { readSelector } from '../parse/selector.ts';
 import type { Direction, Entry, Peer, PortSpec, Rule } from '../rule.ts';
 import { derivedLabels, NAMESPACE_KEY, NAMESPACE_LABELS_PREFIX, requireLabel } from './kubernetes-labels.ts';
-import type { Metadata } from './metadata.ts';
+import { namespaceOf, type Metadata } from './metadata.ts';
 
 const PROTOCOLS = ['TCP', 'UDP', 'SCTP'] as const;
 const POLICY_TYPES = ['Ingress', 'Egress'] as const;
 const MAX_PORT = 65_535;
 
 export function readNetworkPolicy(members: Members, metadata: Metadata, source: string | undefined): Rule[] {
-  const namespace = metadata.namespace ?? 'default';
+  const namespace = namespaceOf(metadata);
   const rule = members.required('spec', (spec) => spec.object((inner) => readSpec(inner, namespace)));
   if (rule === undefined) return [];
   return [

@@ -55,7 +55,7 @@ test('everybody in a policy of the whole cluster means all pods, but for endpoin
   const [pods] = rulesOf(policy({ endpointSelector: {}, ...entry }, kind));
   assert.deepEqual(peersOf(pods), ['k8s:io.cilium.k8s.policy.cluster=default,k8s:io.kubernetes.pod.namespace Exists']);
   const [init] = rulesOf(policy({ endpointSelector: { matchLabels: { 'reserved:init': '' } }, ...entry }, kind));
-  assert.deepEqual(peersOf(init), ['']);
+  assert.deepEqual(peersOf(init), ['k8s:io.cilium.k8s.policy.cluster=default']);
 });
 
 test('spec and specs all count', () => {
