@@ -21,7 +21,7 @@ import type {
   StatusResponse,
   VersionInfo,
 } from './models.ts';
-import type { SelectorMapping } from './policy-models.ts';
+import type { PolicyTraceResult, SelectorMapping, TraceSelector } from './policy-models.ts';
 import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { BASE_PATH, PATHS } from './paths.ts';
 
@@ -103,6 +103,11 @@ export class CiliumClient {
   /** Deletes the rules that carry all these labels; no labels: all rules. */
   deletePolicy(labels: readonly string[]): Promise<PolicyDeleted> {
     return this.#call('DELETE', PATHS.policy, labels);
+  }
+
+  /** Would a flow between these labels pass, and why? */
+  tracePolicy(selector: TraceSelector): Promise<PolicyTraceResult> {
+    return this.#call('GET', PATHS.policyResolve, selector);
   }
 
   /** Selectors of peers in use. */

@@ -18,6 +18,7 @@ export const PATHS = {
   identities: '/identity',
   identity: '/identity/:id',
   policy: '/policy',
+  policyResolve: '/policy/resolve',
   policySelectors: '/policy/selectors',
   policySubjectSelectors: '/policy/subject-selectors',
   maps: '/map',

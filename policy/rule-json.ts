@@ -62,7 +62,8 @@ function peersToJson(peers: readonly Peer[], word: string): object {
   return { [word + PEER_MEMBERS[kind]]: peers.map(peerToJson) };
 }
 
-function peerToJson(peer: Peer): object | string {
+/** As the rule's member for its kind has it. */
+export function peerToJson(peer: Peer): object | string {
   switch (peer.kind) {
     case 'endpoints':
     case 'nodes':

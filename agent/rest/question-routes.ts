@@ -3,7 +3,8 @@
 /** Paths of the REST API below /policy that change nothing: who is selected, what would happen, and why. */
 import type { Router } from 'express';
 import { PATHS } from '../../api/paths.ts';
-import { answer } from './answer.ts';
+import { traceSelector } from '../../api/policy-models.ts';
+import { answer, bodyOf } from './answer.ts';
 import type { PolicyQuestions } from './services.ts';
 
 export function addQuestionRoutes(router: Router, questions: PolicyQuestions): void {
@@ -14,5 +15,9 @@ export function addQuestionRoutes(router: Router, questions: PolicyQuestions): v
   router.get(
     PATHS.policySubjectSelectors,
     answer(() => questions.subjectSelectors()),
+  );
+  router.get(
+    PATHS.policyResolve,
+    answer((request) => questions.trace(bodyOf(request, traceSelector))),
   );
 }

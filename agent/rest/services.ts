@@ -15,8 +15,7 @@ import type {
   StatusResponse,
   VersionInfo,
 } from '../../api/models.ts';
-import type { SelectorMapping } from '../../api/policy-models.ts';
-
+import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../../api/policy-models.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
 
 /** Rules as plain data, as they were imported and in that order, with the revision of the repository. */
@@ -54,6 +53,8 @@ export interface PolicyQuestions {
   selectors(): readonly SelectorMapping[];
   /** Selectors of rules' subjects; of identities they name only those of endpoints here. */
   subjectSelectors(): readonly SelectorMapping[];
+  /** Would a flow between these labels pass? Nobody needs to have them. */
+  trace(selector: CheckedTraceSelector): PolicyTraceResult;
 }
 
 export interface AgentServices {

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import type { Context } from '../context.ts';
 import { withOutput } from '../output/print.ts';
 import type { SelectorsOptions } from './policy-selectors.ts';
+import type { TraceOptions } from './policy-trace.ts';
 
 export function registerQuestions(group: Command, context: Context): void {
   const selectors = {
@@ -19,4 +20,22 @@ export function registerQuestions(group: Command, context: Context): void {
         await (await import('./policy-selectors.ts')).showSelectors(context, kind, options);
       });
   }
+  withOutput(group.command('trace'))
+    .description('Say whether rules let a flow between labels pass, and which rules say so')
+    .option('-s, --src <label>', 'label of the sender; without a source: container', append)
+    .option('--src-identity <number>', 'identity of the sender', append)
+    .option('--src-endpoint <id>', 'endpoint that sends, as in `cilium endpoint get`', append)
+    .option('-d, --dst <label>', 'label of the receiver', append)
+    .option('--dst-identity <number>', 'identity of the receiver', append)
+    .option('--dst-endpoint <id>', 'endpoint that receives', append)
+    .option('--dport <port>', 'port of the receiver: PORT[/tcp|udp|sctp|any]; all that are given have to pass', append)
+    .option('-v, --verbose', 'also the rules that are for others')
+    .action(async (options: TraceOptions) => {
+      await (await import('./policy-trace.ts')).tracePolicy(context, options);
+    });
+}
+
+/** For options that may be repeated. */
+function append(value: string, earlier: readonly string[] = []): string[] {
+  return [...earlier, value];
 }

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Parts of rules and reasons in the words that trace and explain share. */
+import type { LabelSet } from '../identity/label-set.ts';
+import { formatLabel } from '../identity/label.ts';
+import { IP_PROTOCOL } from '../policy/map-entry.ts';
+import { peerToJson } from '../policy/rule-json.ts';
+import type { IcmpField, Peer, PortRule, PortSpec, Rule } from '../policy/rule.ts';
+import type { AllowingSetting } from '../policy/why/judge.ts';
+
+const SETTINGS: Readonly<Record<AllowingSetting, string>> = {
+  'enforcement-never': 'policy enforcement is off (mode never)',
+  'host-not-enforced': 'policy does not act on the host itself',
+  'not-an-endpoint': 'it is no endpoint of this node, so no policy stands before it',
+  'no-policy': 'no rule speaks of this direction, so it is open',
+  'no-default-deny': 'the rules for this direction leave it open (enableDefaultDeny is false in all of them)',
+  'allow-localhost': 'the host may always reach its endpoints (--allow-localhost=always)',
+};
+
+const PEER_WORDS: Readonly<Record<Peer['kind'], string>> = {
+  endpoints: 'endpoints',
+  nodes: 'nodes',
+  entities: 'entity',
+  cidr: 'CIDR',
+  cidrSet: 'CIDR set',
+  fqdns: 'DNS name',
+  services: 'service',
+  groups: 'group',
+};
+
+const PROTOCOL_NAMES = new Map<number, string>(Object.entries(IP_PROTOCOL).map(([name, number]) => [number, name]));
+
+/** Why something passes that no rule allows, as the end of a sentence. */
+export function settingText(setting: AllowingSetting): string {
+  return SETTINGS[setting];
+}
+
+export function labelsText(labels: LabelSet): string {
+  return `[${labels.toTexts().join(', ')}]`;
+}
+
+/** `{"matchLabels":{"any:id":"app1"}} (web.json:12, labels unspec:name=web)` */
+export function ruleText(rule: Rule): string {
+  const labels = rule.labels.map(formatLabel).join(' ');
+  const facts = [originText(rule), labels === '' ? undefined : `labels ${labels}`].filter((fact) => fact !== undefined);
+  return `${JSON.stringify(rule.subject.selector)}${facts.length === 0 ? '' : ` (${facts.join(', ')})`}`;
+}
+
+/** `web.json:12`, undefined for a rule that came without a file. */
+export function originText({ origin: { source, line } }: Rule): string | undefined {
+  if (source === undefined) return undefined;
+  return line === undefined ? source : `${source}:${line}`;
+}
+
+/** `endpoints {"matchLabels":{"any:id":"app2"}}`, `entity world`, `CIDR 10.0.0.0/8` */
+export function peerText(peer: Peer): string {
+  const value = peerToJson(peer);
+  return `${PEER_WORDS[peer.kind]} ${typeof value === 'string' ? value : JSON.stringify(value)}`;
+}
+
+/** `80/TCP`, `8000-8080/UDP`, `http/ANY`, `all/TCP` */
+export function portSpecText({ port, endPort, protocol }: PortSpec): string {
+  const ports = endPort === undefined ? (port === 0 ? 'all' : String(port)) : `${port}-${endPort}`;
+  return `${ports}/${protocol}`;
+}
+
+/** Of an entry's toPorts and icmps: `80/TCP, 443/TCP`. */
+export function portsText(toPorts: readonly PortRule[], icmps: readonly IcmpField[]): string {
+  const ports = toPorts.flatMap((rule) => rule.ports).map(portSpecText);
+  return [...ports, ...icmps.map(({ family, type }) => `ICMPv${family} type ${type}`)].join(', ');
+}
+
+/** `80/TCP`, `ICMP type 8`, `GRE` as `protocol 47` */
+export function packetText({ protocol, port }: { readonly protocol: number; readonly port: number }): string {
+  const name = PROTOCOL_NAMES.get(protocol);
+  if (protocol === IP_PROTOCOL.ICMP || protocol === IP_PROTOCOL.ICMPv6) return `${name} type ${port}`;
+  return name === undefined ? `protocol ${protocol}` : `${port}/${name}`;
+}
