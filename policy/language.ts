@@ -22,7 +22,7 @@ export interface Language {
   readonly namedPorts: boolean;
   /** VRRP and IGMP, and ports left out (`--enable-extended-ip-protocols`). */
   readonly extendedProtocols: boolean;
-  /** fromRequires and toRequires, of Cilium 1.1 only. */
+  /** fromRequires and toRequires, which Cilium has no more since 1.1: see docs/decisions/0009. */
   readonly requires: boolean;
 }
 
@@ -37,7 +37,7 @@ export const DATAPATH_LANGUAGE: Language = {
   authentication: false,
   namedPorts: false,
   extendedProtocols: false,
-  requires: false,
+  requires: true,
 };
 
 /** All that Cilium 1.19 accepts with its default options. */

@@ -69,6 +69,12 @@ test('what is not enforced is refused with the name of the field', () => {
   assert.throws(() => parseRules([rule]), { code: 'Unsupported' });
 });
 
+test('requirements of Cilium 1.1 are taken in unless a language leaves them out', () => {
+  const rule = { ...web, ingress: [{ fromRequires: [{ matchLabels: { env: 'prod' } }] }] };
+  assert.deepEqual(problemsOf([rule]), []);
+  assert.match(problemsOf([rule], WHOLE_LANGUAGE)[0]!, /^rules\[0\]\.ingress\[0\]\.fromRequires: requirements ended/);
+});
+
 test('a list of peers that is empty is not an absent one', () => {
   const [rule] = parseRules([{ ...web, ingress: [{ fromEndpoints: [] }, {}] }]);
   assert.deepEqual(rule?.entries.ingress, [{ peers: [] }, {}]);
