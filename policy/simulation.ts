@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * `policy simulate`: what an import or a deletion would change, without doing it. Whose policy changes, for which peers
+ * and ports, and which flows would be judged differently.
+ *
+ * Only the subjects whose rules change are looked at, and of their policies only what overlaps with what comes and goes.
+ * Cost: that, plus one walk through the filters of each policy that changes.
+ */
+import { CiliumError } from '../errors/cilium-error.ts';
+import type { Label } from '../identity/label.ts';
+import type { NumericIdentity } from '../identity/numeric-identity.ts';
+import type { Prefix } from '../net/ip.ts';
+import { findConflicts, mayConflict } from './conflicts.ts';
+import { filtersOf } from './filter.ts';
+import type { ImportOptions, PolicyRepository } from './repository.ts';
+import type { RepositoryView } from './repository-view.ts';
+import { DIRECTIONS, type Direction, type Rule } from './rule.ts';
+import { ChangedPrefixes } from './why/changed-prefixes.ts';
+import { changedSubjects, type ChangedSubjects } from './why/changed-subjects.ts';
+import { settingsOf } from './why/claims.ts';
+import { needsNoAuthentication, type OpenSetting } from './why/subject.ts';
+import { SubjectChange, type FlowDifference, type PeerGroup, type SimulatedFlow } from './why/subject-change.ts';
+
+export type PolicyChange =
+  | { readonly add: readonly Rule[]; readonly options?: ImportOptions }
+  /** Rules that have all these labels; without any, all rules. */
+  | { readonly deleteLabels: readonly Label[] };
+
+export interface SimulationQuestions<F extends SimulatedFlow> {
+  /** Default: all identities that the repository keeps a policy for. */
+  readonly subjects?: Iterable<NumericIdentity>;
+  readonly flows?: Iterable<F>;
+}
+
+export interface Simulation<F extends SimulatedFlow> {
+  readonly added: readonly Rule[];
+  readonly removed: readonly Rule[];
+  /** Prefixes whose addresses get an identity of their own, and those that lose it. */
+  readonly prefixes: { readonly added: readonly Prefix[]; readonly gone: readonly Prefix[] };
+  /** Subjects and directions for which something changes. */
+  readonly differences: readonly PolicyDifference[];
+  /** Flows that are judged differently. */
+  readonly flows: readonly FlowDifference<F>[];
+}
+
+export interface PolicyDifference {
+  /** They have the same policy before and after. */
+  readonly subjects: readonly NumericIdentity[];
+  readonly direction: Direction;
+  /** What lets everything through that no rule denies; undefined: what no rule allows is denied. */
+  readonly setting: { readonly before: OpenSetting | undefined; readonly after: OpenSetting | undefined };
+  readonly groups: readonly PeerGroup[];
+}
+
+/** Throws what the import itself would throw. */
+export function simulateImport<F extends SimulatedFlow>(
+  repository: PolicyRepository,
+  change: PolicyChange,
+  { subjects, flows = [] }: SimulationQuestions<F> = {},
+): Simulation<F> {
+  const view = repository.view();
+  const { added, removed } = rulesOf(repository, change);
+  refuseRedirects(view, added);
+  const prefixes = new ChangedPrefixes(view, added, removed);
+  const all = changedSubjects(view, { added, removed: new Set(removed) }, prefixes);
+  refuseConflicts(view, all);
+  const asked = subjects && new Set(subjects);
+  const byPlace = Map.groupBy(flows, ({ subject, direction }) => `${subject} ${direction}`);
+  const differences: PolicyDifference[] = [];
+  const judged: FlowDifference<F>[] = [];
+  for (const group of all) {
+    const concerned = [...group.subjects].filter((id) => asked?.has(id) ?? true);
+    if (concerned.length === 0) continue;
+    for (const direction of DIRECTIONS) {
+      const here = concerned.flatMap((id) => byPlace.get(`${id} ${direction}`) ?? []);
+      const setting = settingsOf(view, group, direction);
+      const difference = new SubjectChange(view, prefixes, group, direction);
+      judged.push(...here.flatMap((flow) => difference.flow(flow) ?? []));
+      const groups = difference.groups();
+      if (groups.length > 0 || setting.before !== setting.after)
+        differences.push({ subjects: concerned, direction, setting, groups });
+    }
+  }
+  return {
+    added,
+    removed,
+    prefixes: {
+      added: Array.from(prefixes.added.values(), ({ prefix }) => prefix),
+      gone: prefixes.gone.map(({ prefix }) => prefix),
+    },
+    differences,
+    flows: judged,
+  };
+}
+
+function rulesOf(repository: PolicyRepository, change: PolicyChange): { added: readonly Rule[]; removed: Rule[] } {
+  if ('deleteLabels' in change) return { added: [], removed: repository.rules(change.deleteLabels) };
+  const { add, options: { replace = false, replaceWithLabels } = {} } = change;
+  const replaced = [
+    ...(replaceWithLabels === undefined ? [] : [replaceWithLabels]),
+    ...(replace ? add.map(({ labels }) => labels).filter((labels) => labels.length > 0) : []),
+  ];
+  const distinct = new Map(replaced.map((labels) => [JSON.stringify(labels), labels]));
+  const removed = new Set([...distinct.values()].flatMap((labels) => repository.rules(labels)));
+  return { added: add, removed: [...removed] };
+}
+
+function refuseRedirects({ hasProxy, context }: RepositoryView, added: readonly Rule[]): void {
+  if (hasProxy) return;
+  for (const rule of added) {
+    const redirect = filtersOf(rule, context).find((spec) => needsNoAuthentication(spec) && spec.redirect)?.redirect;
+    if (redirect === undefined) continue;
+    const message = `a rule needs a proxy (${redirect.parser}), and there is none`;
+    throw new CiliumError('Unsupported', message, { ...redirect });
+  }
+}
+
+function refuseConflicts({ context }: RepositoryView, groups: readonly ChangedSubjects[]): void {
+  for (const { added, rules } of groups) {
+    if (!added.some(mayConflict)) continue;
+    const conflicts = findConflicts(rules, context);
+    if (conflicts.length > 0) throw new CiliumError('InvalidArgument', conflicts.join('\n'), { conflicts });
+  }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** What a change of rules means for some subjects in one direction: peer by peer, only where something may change. */
+import type { LabelSet } from '../../identity/label-set.ts';
+import type { NumericIdentity } from '../../identity/numeric-identity.ts';
+import type { IpAddress, Prefix } from '../../net/ip.ts';
+import { L4_ANY } from '../map-entry.ts';
+import type { RepositoryView } from '../repository-view.ts';
+import type { Direction } from '../rule.ts';
+import type { ChangedPrefixes } from './changed-prefixes.ts';
+import type { ChangedSubjects } from './changed-subjects.ts';
+import { ClaimsByPeer, type Term, termsOf } from './claims.ts';
+import type { PacketVerdict } from './judge.ts';
+import { changedPorts, L4Region, type PortChange } from './port-sweep.ts';
+
+/** Peers for which the same changes. */
+export interface PeerGroup {
+  readonly peers: readonly SimulatedPeer[];
+  /** None: nothing changes, other than for `others` or for the prefix around. */
+  readonly changes: readonly PortChange[];
+}
+
+export type SimulatedPeer =
+  | { readonly kind: 'identity'; readonly identity: NumericIdentity; readonly labels: LabelSet }
+  /** Its addresses are known by a wider identity so far. */
+  | { readonly kind: 'prefix'; readonly prefix: Prefix; readonly labels: LabelSet }
+  /** Every peer that no group names. */
+  | { readonly kind: 'others' };
+
+/** A flow, seen or made up. */
+export interface SimulatedFlow {
+  /** Whose policy is asked. */
+  readonly subject: NumericIdentity;
+  readonly direction: Direction;
+  readonly peer: NumericIdentity;
+  /** Of a peer outside; its longest prefix counts then, before and after, and not `peer`. */
+  readonly peerAddress?: IpAddress | undefined;
+  readonly protocol: number;
+  /** The receiver's, or the type of an ICMP message. */
+  readonly port: number;
+}
+
+export interface FlowDifference<F extends SimulatedFlow> {
+  readonly flow: F;
+  readonly before: PacketVerdict;
+  readonly after: PacketVerdict;
+}
+
+/** Identities of a peer's addresses before and after; mostly the same. */
+interface Peer {
+  readonly before: NumericIdentity;
+  readonly after: NumericIdentity;
+}
+
+export class SubjectChange {
+  readonly #view: RepositoryView;
+  readonly #prefixes: ChangedPrefixes;
+  /** What stays as it is, what goes and what comes. */
+  readonly #kept: ClaimsByPeer;
+  readonly #gone: ClaimsByPeer;
+  readonly #come: ClaimsByPeer;
+  readonly #others: readonly PortChange[];
+  readonly #peers = new Map<string, Peer>();
+  readonly #changes = new Map<string, readonly PortChange[]>();
+
+  constructor(view: RepositoryView, prefixes: ChangedPrefixes, subjects: ChangedSubjects, direction: Direction) {
+    this.#view = view;
+    this.#prefixes = prefixes;
+    const { kept, gone, come } = termsOf(view, subjects, direction);
+    const region = new L4Region();
+    for (const { l4 } of [...gone, ...come]) for (const key of l4) region.add(key);
+    const moved: Peer[] = [...subjects.moved];
+    if (moved.length > 0) region.add(L4_ANY);
+    const wide = [...gone, ...come].some(({ peers }) => peers === undefined);
+
+    const all = (): boolean => true;
+    this.#gone = new ClaimsByPeer(gone, prefixes, all);
+    this.#come = new ClaimsByPeer(come, prefixes, all);
+    const concerned = new Set([...this.#gone.peers(), ...this.#come.peers()]);
+    for (const { before, after } of prefixes.moved) {
+      if (wide || this.#gone.names(before) || this.#come.names(after)) moved.push({ before, after });
+    }
+    for (const { before, after } of moved) for (const id of [before, after]) concerned.add(id);
+    const overlapping = kept.flatMap(({ l4, ...term }): Term[] => {
+      const keys = l4.filter((key) => region.overlaps(key));
+      return keys.length === 0 ? [] : [{ ...term, l4: keys }];
+    });
+    this.#kept = new ClaimsByPeer(overlapping, prefixes, wide ? all : (id) => concerned.has(id));
+    this.#others = changedPorts([...this.#kept.any, ...this.#gone.any], [...this.#kept.any, ...this.#come.any]);
+
+    for (const peer of moved) this.#compare(peer);
+    const known = wide ? [...this.#kept.peers(), ...concerned] : concerned;
+    for (const id of known) {
+      if (!prefixes.added.has(id) && !prefixes.isGone(id)) this.#compare({ before: id, after: id });
+    }
+  }
+
+  /** Peers with the same changes together, those for whom nothing changes last; none when nothing changes at all. */
+  groups(): PeerGroup[] {
+    const others = JSON.stringify(this.#others);
+    const inside = this.#insideChanged(others);
+    for (const id of inside) this.#remember(this.#peerOfIdentity(id), this.#others);
+    const groups = new Map<string, { peers: SimulatedPeer[]; changes: readonly PortChange[] }>();
+    if (this.#others.length > 0) groups.set(others, { peers: [{ kind: 'others' }], changes: this.#others });
+    for (const [key, peer] of this.#peers) {
+      const changes = this.#changes.get(key)!;
+      const text = JSON.stringify(changes);
+      if (text === others && !inside.has(peer.after)) continue;
+      const group = groups.get(text) ?? { peers: [], changes };
+      groups.set(text, group);
+      group.peers.push(this.#nameOf(peer));
+    }
+    const found = [...groups.values()];
+    const changing = found.filter(({ changes }) => changes.length > 0);
+    return changing.length === 0 ? [] : [...changing, ...found.filter(({ changes }) => changes.length === 0)];
+  }
+
+  /** Undefined: the flow is judged as before. */
+  flow<F extends SimulatedFlow>(flow: F): FlowDifference<F> | undefined {
+    const { before, after } = this.#peerOf(flow);
+    const changes = this.#changes.get(`${before} ${after}`) ?? this.#others;
+    const found = changes.find(
+      ({ protocol, exceptProtocols, firstPort, lastPort }) =>
+        (protocol === undefined ? !exceptProtocols.includes(flow.protocol) : protocol === flow.protocol) &&
+        firstPort <= flow.port &&
+        flow.port <= lastPort,
+    );
+    return found && { flow, before: found.before, after: found.after };
+  }
+
+  #peerOf({ peer, peerAddress }: SimulatedFlow): Peer {
+    const outside = peerAddress !== undefined && this.#prefixes.isOutside(peer);
+    if (outside)
+      return { before: this.#prefixes.identityBefore(peerAddress), after: this.#prefixes.identityAfter(peerAddress) };
+    const gone = this.#prefixes.gone.find(({ identity }) => identity === peer);
+    return { before: peer, after: gone === undefined ? peer : this.#prefixes.identityAfter(gone.prefix) };
+  }
+
+  #compare(peer: Peer): void {
+    const before = [...this.#kept.of(peer.before), ...this.#gone.of(peer.before)];
+    const after = [...this.#kept.of(peer.after), ...this.#come.of(peer.after)];
+    this.#remember(peer, changedPorts(before, after));
+  }
+
+  #remember(peer: Peer, changes: readonly PortChange[]): void {
+    const key = `${peer.before} ${peer.after}`;
+    if (this.#peers.has(key)) return;
+    this.#peers.set(key, peer);
+    this.#changes.set(key, changes);
+  }
+
+  /** Identities inside prefixes for which something else changes than for others: a reader would take them as included. */
+  #insideChanged(others: string): Set<NumericIdentity> {
+    const found = new Set<NumericIdentity>();
+    for (const [key, { before, after }] of this.#peers) {
+      const changes = this.#changes.get(key)!;
+      if (changes.length === 0 || JSON.stringify(changes) === others) continue;
+      const own = this.#prefixes.added.has(after) ? after : before;
+      for (const range of this.#prefixes.rangesOf(own)) {
+        for (const id of this.#prefixes.inside(range)) if (id !== own) found.add(id);
+      }
+    }
+    return found;
+  }
+
+  /** Of one that has addresses after the change. */
+  #peerOfIdentity(after: NumericIdentity): Peer {
+    const added = this.#prefixes.added.get(after);
+    return { before: added === undefined ? after : this.#prefixes.identityBefore(added.prefix), after };
+  }
+
+  #nameOf({ before, after }: Peer): SimulatedPeer {
+    const added = this.#prefixes.added.get(after);
+    if (added !== undefined) return { kind: 'prefix', ...added };
+    return { kind: 'identity', identity: before, labels: this.#view.peers.labelsOf(before)! };
+  }
+}
