@@ -30,7 +30,7 @@ unit:
 	@tools/unit-tests.sh
 
 conformance:
-	@tools/conformance.sh $(DIR)
+	@tools/conformance.sh $(if $(DIR),"$(DIR)")
 
 bench:
 	@tools/run.sh tests/perf/bench $(BENCH)

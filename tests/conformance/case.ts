@@ -28,7 +28,7 @@ interface CaseBase {
 
 export interface EndpointSpec {
   readonly labels: readonly string[];
-  readonly namedPorts?: Readonly<Record<string, { readonly port: number; readonly protocol: string }>>;
+  readonly namedPorts?: Readonly<Record<string, { readonly port: number; readonly protocol?: string }>>;
 }
 
 export type PeerSpec = { readonly ip: string } | { readonly entity: string };
@@ -80,6 +80,11 @@ export interface EvaluateCase extends CaseBase, World {
 export interface Step {
   readonly op: 'import' | 'delete' | 'get' | 'check';
   readonly rules?: readonly unknown[];
+  readonly resources?: readonly unknown[];
+  /** Of an import: rules that have all labels of a new one go first. */
+  readonly replace?: boolean;
+  /** Of an import: rules that have all these labels go first. */
+  readonly replaceWithLabels?: readonly string[];
   readonly labels?: readonly string[];
   readonly checks?: readonly Check[];
   readonly expect?: {
@@ -118,7 +123,7 @@ export interface LabelFilterCase extends CaseBase {
   readonly labels: readonly string[];
   readonly identity: readonly string[];
   readonly information: readonly string[];
-  readonly prefixes: readonly string[];
+  readonly prefixes?: readonly string[];
   readonly prefixFile?: unknown;
 }
 

@@ -6,6 +6,7 @@ import { LabelSet } from '../../identity/label-set.ts';
 import {
   cidrLabels,
   DUAL_STACK,
+  GLOBAL_IDENTITY_MIN,
   LOCAL_IDENTITY_MIN,
   numericIdentity,
   RESERVED_IDENTITIES,
@@ -22,7 +23,7 @@ import { lookupEntry, type PolicyPacket } from '../../policy/lookup.ts';
 import { fqdnLabel } from '../../policy/peer-selectors.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../../policy/map-entry.ts';
 import { parseRules } from '../../policy/parse/rule.ts';
-import { PolicyRepository } from '../../policy/repository.ts';
+import { PolicyRepository, type ImportOptions } from '../../policy/repository.ts';
 import { parseResource } from '../../policy/resources/resource.ts';
 import type { Rule } from '../../policy/rule.ts';
 import { re2 } from '../../runtime/re2.ts';
@@ -59,7 +60,10 @@ export class ConformanceEngine {
   readonly #config: CaseConfig;
   readonly #families: Families;
   readonly #identities = new Map<string, NumericIdentity>();
+  /** Of addresses that rules mention, by the longest prefix. */
   readonly #prefixes = new PrefixTrie<NumericIdentity>();
+  /** Of addresses that DNS names stand for. */
+  readonly #named = new Map<string, NumericIdentity>();
   readonly #world: World;
   readonly #entries = new Map<string, readonly PolicyEntry[]>();
   #lastLocal = LOCAL_IDENTITY_MIN;
@@ -95,8 +99,9 @@ export class ConformanceEngine {
     this.#addEndpoints();
   }
 
-  parse(rules: unknown): Rule[] {
-    return parseRules(rules, { language: languageOf(this.#config), regex: re2 });
+  /** Members that Cilium does not know it passes over; this product refuses them. */
+  parse(rules: unknown, { ignoreUnknown = false }: { readonly ignoreUnknown?: boolean } = {}): Rule[] {
+    return parseRules(rules, { language: languageOf(this.#config), regex: re2, ignoreUnknown });
   }
 
   translate(resources: readonly unknown[]): Rule[] {
@@ -108,9 +113,15 @@ export class ConformanceEngine {
   }
 
   /** Imports rules, and then gives the addresses that DNS names stand for the labels that the rules ask for. */
-  import(rules: readonly Rule[]): void {
-    this.repository.import(rules);
+  import(rules: readonly Rule[], options: ImportOptions = {}): void {
+    this.repository.import(rules, options);
     this.#learnNames();
+  }
+
+  deleteByLabels(labels: readonly Label[]): number {
+    const { deleted } = this.repository.deleteByLabels(labels);
+    this.#learnNames();
+    return deleted;
   }
 
   verdict(check: Question): Verdict {
@@ -131,13 +142,13 @@ export class ConformanceEngine {
 
   /** Headers of the check's HTTP request as the proxy leaves them. */
   forwardedHeaders(check: Question): ReadonlyMap<string, readonly string[]> {
-    const [side] = this.sidesOf(check);
-    return forwardedHeaders(check.http!, this.repository.explain(side!.subject, side!.packet));
+    const explanations = this.sidesOf(check).map(({ subject, packet }) => this.repository.explain(subject, packet));
+    return forwardedHeaders(check.http!, explanations);
   }
 
   /** Whose policy the check asks for, and what that policy sees. */
   sidesOf(check: Question): Side[] {
-    const { protocol, port } = { protocol: IP_PROTOCOL[check.proto], port: check.port ?? check.icmpType ?? 0 };
+    const { protocol, port } = { protocol: protocolNumber(check.proto), port: check.port ?? check.icmpType ?? 0 };
     const side = (subject: string, peer: string, egress: boolean): Side => ({
       subject: this.#identityOf(subject),
       packet: { identity: this.#identityOf(peer), egress, protocol, port },
@@ -157,34 +168,39 @@ export class ConformanceEngine {
     return entries;
   }
 
+  /** An address that a name stands for has an identity of its own, with the labels that the rules now ask for. */
   #learnNames(): void {
     const selectors = this.repository.fqdnPeers();
     const labels = new Map<string, Label[]>();
     for (const { name, ips } of this.#world.dnsCache ?? []) {
       const found = selectors.filter((selector) => dnsRuleMatches(selector, name)).map(fqdnLabel);
-      for (const ip of ips) labels.set(ip, [...(labels.get(ip) ?? []), ...found]);
+      for (const ip of ips) {
+        const address = IpAddress.parse(ip).toString();
+        labels.set(address, [...(labels.get(address) ?? []), ...found]);
+      }
     }
-    for (const [ip, found] of labels) {
-      const prefix = Prefix.parse(ip);
-      const identity = this.#prefixes.get(prefix) ?? numericIdentity(this.#lastLocal++);
-      this.#prefixes.set(prefix, identity);
-      this.repository.addIdentity(identity, LabelSet.of([...cidrLabels(prefix, this.#families), ...found]));
+    for (const [address, found] of labels) {
+      const identity = this.#named.get(address) ?? numericIdentity(this.#lastLocal++);
+      this.#named.set(address, identity);
+      this.repository.addIdentity(
+        identity,
+        LabelSet.of([...cidrLabels(Prefix.parse(address), this.#families), ...found]),
+      );
     }
   }
 
+  /** Names of ports belong to an endpoint, so each has an identity of its own even where labels are equal. */
   #addEndpoints(): void {
-    const byLabels = new Map<string, NumericIdentity>();
-    for (const [name, { labels, namedPorts }] of Object.entries(this.#world.endpoints ?? {})) {
+    for (const [name, { labels, namedPorts = {} }] of Object.entries(this.#world.endpoints ?? {})) {
       const set = LabelSet.fromTexts(labels);
-      const known = set.has('reserved', 'host') ? RESERVED_IDENTITIES.host : byLabels.get(set.toString());
-      const identity = known ?? numericIdentity(256 + byLabels.size);
-      byLabels.set(set.toString(), identity);
+      const isHost = set.has(LABEL_SOURCE.reserved, 'host');
+      const identity = isHost ? RESERVED_IDENTITIES.host : numericIdentity(GLOBAL_IDENTITY_MIN + this.#identities.size);
       this.#identities.set(name, identity);
       this.repository.addIdentity(identity, set);
       this.repository.addSubject(identity);
-      const ports = Object.entries(namedPorts ?? {}).map(
-        ([port, { port: number, protocol }]) =>
-          [port, { port: number, protocol: IP_PROTOCOL[protocol as 'TCP'] }] as const,
+      const ports = Object.entries(namedPorts).map(
+        ([port, { port: number, protocol = 'TCP' }]) =>
+          [port.toLowerCase(), { port: number, protocol: protocolNumber(protocol) }] as const,
       );
       if (ports.length > 0) this.repository.setNamedPorts(identity, new Map(ports));
     }
@@ -200,8 +216,18 @@ export class ConformanceEngine {
     if (identity !== undefined) return identity;
     const peer = this.#world.peers?.[name];
     if (peer === undefined) throw new Error(`the case has no endpoint or peer "${name}"`);
-    if ('entity' in peer) return RESERVED_IDENTITIES[peer.entity as ReservedName];
+    if ('entity' in peer) {
+      if (Object.hasOwn(RESERVED_IDENTITIES, peer.entity)) return RESERVED_IDENTITIES[peer.entity as ReservedName];
+      throw new Error(`no identity is reserved for "${peer.entity}"`);
+    }
     const address = IpAddress.parse(peer.ip);
+    const named = this.#named.get(address.toString());
+    if (named !== undefined) return named;
     return this.#prefixes.longest(address) ?? RESERVED_IDENTITIES[worldName(address.family, this.#families)];
   }
+}
+
+function protocolNumber(name: string): number {
+  if (Object.hasOwn(IP_PROTOCOL, name)) return IP_PROTOCOL[name as keyof typeof IP_PROTOCOL];
+  throw new Error(`unknown protocol "${name}"`);
 }

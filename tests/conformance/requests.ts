@@ -8,42 +8,61 @@ import { HttpMatcher, type HttpRequest } from '../../policy/l7/http.ts';
 import { kafkaAllowed } from '../../policy/l7/kafka.ts';
 import { KAFKA_API_KEYS, type L7Rules } from '../../policy/l7/rules.ts';
 import { serverNameMatches } from '../../policy/l7/server-name.ts';
+import type { PortRule } from '../../policy/rule.ts';
 import type { Check } from './case.ts';
 
-export function hasRequest(check: Omit<Check, 'verdict'>): boolean {
+type Question = Omit<Check, 'verdict'>;
+
+export function hasRequest(check: Question): boolean {
   return [check.http, check.kafka, check.dns, check.tls].some((request) => request !== undefined);
 }
 
 /** A request passes if anything that allows the packet lets it through. */
-export function requestAllowed(check: Omit<Check, 'verdict'>, { reasons, allowedBySetting }: Explanation): boolean {
-  const allows = reasons.filter(({ deny }) => !deny);
-  if (allowedBySetting || allows.some(({ redirect }) => redirect === undefined)) return true;
-  if (check.tls !== undefined) {
-    const { sni } = check.tls;
-    return allows.some(({ portRule }) =>
-      portRule?.serverNames?.some((name) => sni !== null && serverNameMatches(name, sni)),
-    );
-  }
+export function requestAllowed(check: Question, { reasons, allowedBySetting }: Explanation): boolean {
+  if (allowedBySetting) return true;
+  const passed = reasons.filter(({ deny, portRule }) => !deny && passesTls(check, portRule));
+  if (passed.some(({ redirect, portRule }) => redirect === undefined || !asksForMore(check, portRule))) return true;
   // Topics are allowed by all rules together.
   if (check.kafka !== undefined)
     return kafkaAllowed(
-      rulesOf(allows, 'kafka').flatMap(({ rules }) => rules),
+      rulesOf(passed, 'kafka').flatMap(({ rules }) => rules),
       kafkaRequest(check.kafka),
     );
   const { dns, http } = check;
   if (dns !== undefined) {
-    return rulesOf(allows, 'dns').some(({ rules }) => rules.some((rule) => dnsRuleMatches(rule, dns.name)));
+    return rulesOf(passed, 'dns').some(({ rules }) => rules.some((rule) => dnsRuleMatches(rule, dns.name)));
   }
-  return http !== undefined && httpMatchers(allows).some((matcher) => matcher.matches(httpRequest(http)));
+  return http !== undefined && httpMatchers(passed).some((matcher) => matcher.matches(httpRequest(http)));
 }
 
-/** Headers as the server gets them, by name in lower case. */
+/**
+ * False when server names are asked for and the name given is none of them. A request of another kind without a word
+ * on TLS has no name, unless the proxy opens the connection to look at requests: then the name was right before.
+ */
+function passesTls({ tls }: Question, portRule: PortRule | undefined): boolean {
+  const names = portRule?.serverNames;
+  if (names === undefined) return true;
+  if (tls === undefined) return portRule?.l7 !== undefined;
+  const { sni } = tls;
+  return sni !== null && names.some((name) => serverNameMatches(name, sni));
+}
+
+/** Whether requests themselves have to be looked at; of a ClientHello there is no more to see once it is decrypted. */
+function asksForMore({ http, kafka, dns }: Question, portRule: PortRule | undefined): boolean {
+  if (portRule?.l7 === undefined) return false;
+  // A parser without rules lets everything of its protocol through.
+  if (portRule.l7.kind === 'generic' && portRule.l7.rules.length === 0) return false;
+  const onlyTls = http === undefined && kafka === undefined && dns === undefined;
+  return !(onlyTls && portRule.terminatingTls !== undefined);
+}
+
+/** Headers as the server gets them, by name in lower case, behind the proxies of all sides. */
 export function forwardedHeaders(
   http: NonNullable<Check['http']>,
-  { reasons }: Explanation,
+  explanations: readonly Explanation[],
 ): ReadonlyMap<string, readonly string[]> {
   let request = httpRequest(http);
-  for (const matcher of httpMatchers(reasons)) {
+  for (const matcher of explanations.flatMap(({ reasons }) => httpMatchers(reasons))) {
     if (matcher.matches(request)) request = { ...request, headers: matcher.headersAfter(request) };
   }
   return request.headers;
