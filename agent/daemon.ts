@@ -31,6 +31,7 @@ import { IdentityCollector } from '../kvstore/allocator/identity-collector.ts';
 import { EmbeddedKvstore } from '../kvstore/embedded/embedded-kvstore.ts';
 import { EmbeddedEngine } from '../kvstore/embedded/engine.ts';
 import { Prefix } from '../net/ip.ts';
+import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
 import { PolicyRepository } from '../policy/repository.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { Lifecycle, type Component } from '../runtime/component.ts';
@@ -44,6 +45,7 @@ import { DockerEndpoints } from './endpoint-hooks.ts';
 import { HostRoutes } from './host-routes.ts';
 import { CidrIdentities, Identities } from './identities.ts';
 import { MonitorHub } from './monitor-hub.ts';
+import { PortNames } from './named-ports.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
@@ -133,11 +135,19 @@ function components(options: AgentOptions, log: Logger): Component[] {
   const docker = new DockerEngine(options.dockerHost.replace('unix://', ''), clock);
   const identities = new Identities({
     allocator,
-    filter: new LabelFilter({ builtIn: VOLATILE_DOCKER_PATTERNS, patterns: options.labels, regex: re2 }),
+    filter: new LabelFilter({
+      builtIn: [...VOLATILE_DOCKER_PATTERNS, PORT_LABEL_PATTERN],
+      patterns: options.labels,
+      regex: re2,
+    }),
     consumer: {
       addIdentity: (id, labels) => repository.addIdentity(id, labels),
       removeIdentity: (id) => repository.removeIdentity(id),
     },
+    portNames: new PortNames({
+      consumer: { setNamedPorts: (id, ports) => repository.setNamedPorts(id, ports) },
+      log: subsystem('policy'),
+    }),
     syncPolicy: () => enforce(),
     networkName: options.networkLabel ? async (id) => (await docker.network(id))?.Name ?? id : undefined,
   });
@@ -148,11 +158,15 @@ function components(options: AgentOptions, log: Logger): Component[] {
       },
       addSubject: (id) => repository.addSubject(numericIdentity(id)),
       removeSubject: (id) => repository.removeSubject(numericIdentity(id)),
+      policyOf: (id) => repository.policyOf(numericIdentity(id)),
       entries: (id) => repository.entries(numericIdentity(id)),
-      takeUpdates: () => repository.takeUpdates(),
+      takeUpdates: () => repository.takePolicyUpdates(),
     },
     {
-      acquire: () => datapath.policy.acquire(),
+      get maxEntries() {
+        return datapath.policy.maxEntries;
+      },
+      acquire: () => datapath.policy.tryAcquire(),
       apply: (slot, changes) => datapath.policy.apply(slot, changes),
       entries: (slot) => datapath.policy.entries(slot),
       release: (slot) => datapath.policy.release(slot),
@@ -255,13 +269,23 @@ function components(options: AgentOptions, log: Logger): Component[] {
 
   // What people and Docker talk to.
   const status = new StatusReport({ options, datapath, kvstore, docker, ipam, collector, ipcacheWriter: writer });
-  const services = new Services({
+  const answers = new PolicyAnswers({
+    repository,
+    endpoints: () => services.endpoints(),
+    identities: () => [...identities.list(), ...cidrIdentities.list()],
+    identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
+    kernelEntries: (id) => {
+      const slot = endpoints.get(id)?.policySlot ?? 0;
+      return slot === 0 ? undefined : datapath.policy.entries(slot);
+    },
+  });
+  const services: Services = new Services({
     options,
     endpoints,
     identities,
     repository,
     policy,
-    questions: new PolicyAnswers({ repository }),
+    questions: answers,
     monitor,
     enforce,
     status: () => status.report(),
@@ -285,6 +309,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
     step('policy-slots', async () => {
       const used = datapath.endpoints.entries().map(({ info }) => info.policySlot);
       datapath.policy.adopt(used.filter((slot) => slot !== 0));
+      datapath.policy.onSpares(() => realizer.sync());
       await datapath.policy.prepare(SPARE_SLOTS);
     }),
     engine,

@@ -212,7 +212,7 @@ test('one endpoint that cannot be restored stays closed and does not keep the ag
 
 test('a change of policy does not bring back the record of an endpoint that is being deleted', async () => {
   const world = new World();
-  let moveTo: (identity: number, slot: number) => void = () => undefined;
+  let moveTo: (identities: ReadonlySet<number>, slot: number) => void = () => undefined;
   const policy = world.policy();
   policy.onSlotChange = (listener) => (moveTo = listener);
   const manager = world.manager({ policy });
@@ -220,7 +220,7 @@ test('a change of policy does not bring back the record of an endpoint that is b
   world.runContainer(EP1, 'app1');
   const { endpoint } = await manager.join(EP1);
   const { identity } = endpoint.identity!;
-  world.onRelease = () => moveTo(identity, 77);
+  world.onRelease = () => moveTo(new Set([identity]), 77);
   await manager.delete(EP1);
   assert.equal(world.records.size, 0);
 });

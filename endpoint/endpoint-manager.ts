@@ -116,8 +116,8 @@ export class EndpointManager {
 
   constructor(deps: EndpointManagerDeps) {
     this.#deps = deps;
-    deps.policy.onSlotChange((identity, slot) => this.#moveToSlot(identity, slot));
-    deps.policy.onRealized((identity, realized) => this.#noteRealized(identity, realized));
+    deps.policy.onSlotChange((identities, slot) => this.#moveToSlot(identities, slot));
+    deps.policy.onRealized((realized) => this.#noteRealized(realized));
   }
 
   onChange(listener: EndpointListener): void {
@@ -269,6 +269,8 @@ export class EndpointManager {
       this.#insert(endpoint);
       this.#lastId = endpoint.id;
     }
+    const { policy } = this.#deps;
+    policy.expect(endpoints.flatMap((endpoint) => this.#recordOf(endpoint) ?? []));
     for (const endpoint of endpoints) {
       const link = this.#deps.links.getLink(endpoint.facts.ifName);
       if (link?.ifindex !== endpoint.facts.ifindex) {
@@ -280,6 +282,7 @@ export class EndpointManager {
         endpoint.become('creating', 'not started when the agent ended', this.#deps.clock.now());
       }
     }
+    policy.adopted();
     this.#dropStrayRecords();
     return { adopted: endpoints.length - collected, collected };
   }
@@ -295,17 +298,23 @@ export class EndpointManager {
   }
 
   async #readopt(endpoint: Endpoint, known: NonNullable<Endpoint['identity']>): Promise<void> {
-    const { policy, identities, records, clock } = this.#deps;
+    const { policy, identities, clock } = this.#deps;
     endpoint.become('regenerating', 'agent started', clock.now());
     const identity = await identities.reacquire(known.labels, known.identity);
-    const [address] = endpoint.addresses;
-    const record = address && records.get(address);
+    const record = this.#recordOf(endpoint);
     // Under another identity (the agent died while labels changed) it is the slot of those that still have that one.
-    const slot = record?.identity === identity ? record.policySlot : 0;
+    const slot = record?.identity === identity ? record.slot : 0;
     const realized = identity === known.identity ? policy.adopt(identity, slot) : policy.acquire(identity);
     endpoint.identify({ ...known, identity });
     this.#enforce(endpoint, identity, realized);
     if (identity !== known.identity) await this.#deps.store.save(endpoint);
+  }
+
+  /** What the kernel's record of the endpoint says. */
+  #recordOf(endpoint: Endpoint): { identity: number; slot: number } | undefined {
+    const [address] = endpoint.addresses;
+    const record = address && this.#deps.records.get(address);
+    return record && { identity: record.identity, slot: record.policySlot };
   }
 
   /** Others are restored all the same; the next start of the agent tries again. */
@@ -405,16 +414,18 @@ export class EndpointManager {
     }
   }
 
-  #moveToSlot(identity: number, slot: number): void {
+  #moveToSlot(identities: ReadonlySet<number>, slot: number): void {
     for (const endpoint of this.#byId.values()) {
-      if (endpoint.identity?.identity !== identity || endpoint.policySlot === 0) continue;
+      const identity = endpoint.identity?.identity;
+      if (identity === undefined || !identities.has(identity) || endpoint.policySlot === 0) continue;
       this.#moveTo(endpoint, identity, slot);
     }
   }
 
-  #noteRealized(identity: number, realized: RealizedPolicy): void {
+  #noteRealized(changed: ReadonlyMap<number, RealizedPolicy>): void {
     for (const endpoint of this.#byId.values()) {
-      if (endpoint.identity?.identity !== identity || endpoint.policySlot === 0) continue;
+      const realized = changed.get(endpoint.identity?.identity ?? 0);
+      if (realized === undefined || endpoint.policySlot === 0) continue;
       if (endpoint.state !== 'ready' && endpoint.state !== 'not-ready') continue;
       endpoint.policyRevision = realized.revision;
       endpoint.policyError = realized.error;

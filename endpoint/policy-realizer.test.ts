@@ -3,13 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { silentLogger } from '../runtime/logger.ts';
-import {
-  difference,
-  PolicyRealizer,
-  type PolicyChanges,
-  type PolicyEntry,
-  type PolicyEntryKey,
-} from './policy-realizer.ts';
+import { FakeSlots, textOf } from './fake/slots.ts';
+import { difference, type PolicyChanges, type PolicyEntry, type PolicyEntryKey } from './policy-changes.ts';
+import { PolicyRealizer } from './policy-realizer.ts';
 
 const SUBJECT = 1000;
 
@@ -17,49 +13,11 @@ function allow(port: number, deny = false): PolicyEntry {
   return { identity: 7, egress: false, protocol: 6, port, bits: 24, deny, proxyPort: 0, precedence: 1, cookie: 0 };
 }
 
-function textOf(key: PolicyEntryKey): string {
-  return `${key.identity}/${key.port}`;
-}
-
-class FakeSlots {
-  readonly contents = new Map<number, Map<string, PolicyEntry>>();
-  readonly released: number[] = [];
-  capacity = 1000;
-  spares = 1000;
-  /** As the kernel's: what is to be deleted goes after the rest was written. */
-  countsBoth = false;
-  #next = 1;
-
-  acquire(): number {
-    if (this.spares-- === 0) throw new CiliumError('MapFull', 'no spare policy slot is left');
-    this.contents.set(this.#next, new Map());
-    return this.#next++;
-  }
-
-  apply(slot: number, changes: PolicyChanges): void {
-    const entries = this.contents.get(slot)!;
-    const after = new Map(entries);
-    for (const entry of changes.upserts) after.set(textOf(entry), entry);
-    if (this.countsBoth && after.size > this.capacity) throw new CiliumError('MapFull', `slot ${slot} has no room`);
-    for (const key of changes.deletes) after.delete(textOf(key));
-    if (after.size > this.capacity) throw new CiliumError('MapFull', `slot ${slot} has no room`);
-    this.contents.set(slot, after);
-  }
-
-  entries(slot: number): PolicyEntry[] {
-    return [...(this.contents.get(slot)?.values() ?? [])];
-  }
-
-  release(slot: number): void {
-    this.released.push(slot);
-  }
-}
-
 class FakePolicy {
   revision = 1;
   wanted = new Map<string, PolicyEntry>();
   readonly subjects = new Set<number>();
-  #pending: { subject: number; upserts: PolicyEntry[]; deletes: PolicyEntryKey[] }[] = [];
+  #pending: { policy: object; upserts: PolicyEntry[]; deletes: PolicyEntryKey[] }[] = [];
 
   addSubject(identity: number): void {
     this.subjects.add(identity);
@@ -69,11 +27,15 @@ class FakePolicy {
     this.subjects.delete(identity);
   }
 
+  policyOf(): object {
+    return this;
+  }
+
   entries(): PolicyEntry[] {
     return [...this.wanted.values()];
   }
 
-  takeUpdates(): { subject: number; upserts: PolicyEntry[]; deletes: PolicyEntryKey[] }[] {
+  takeUpdates(): { policy: object; upserts: PolicyEntry[]; deletes: PolicyEntryKey[] }[] {
     return this.#pending.splice(0);
   }
 
@@ -81,7 +43,7 @@ class FakePolicy {
     const changes = difference(this.wanted.values(), entries);
     this.wanted = new Map(entries.map((entry) => [textOf(entry), entry]));
     this.revision++;
-    this.#pending.push({ subject: SUBJECT, upserts: [...changes.upserts], deletes: [...changes.deletes] });
+    this.#pending.push({ policy: this, upserts: [...changes.upserts], deletes: [...changes.deletes] });
   }
 }
 
@@ -123,8 +85,12 @@ test('a large change fills a spare slot before the endpoints are pointed at it',
   const { policy, slots, realizer } = setUp();
   const { slot } = realizer.acquire(SUBJECT);
   const seen: { identity: number; entries: number; oldReleased: boolean }[] = [];
-  realizer.onSlotChange((identity, spare) => {
-    seen.push({ identity, entries: slots.entries(spare).length, oldReleased: slots.released.includes(slot) });
+  realizer.onSlotChange(([identity], spare) => {
+    seen.push({
+      identity: identity!,
+      entries: slots.entries(spare).length,
+      oldReleased: slots.released.includes(slot),
+    });
   });
   policy.change(ports(200));
   realizer.sync();
@@ -214,7 +180,7 @@ test('a new endpoint whose policy does not fit gets none and its slot back', () 
 
 test('a slot found after a restart gets only the differences', () => {
   const { policy, slots, realizer } = setUp();
-  const slot = slots.acquire();
+  const slot = slots.make();
   slots.apply(slot, { upserts: [allow(80), allow(81)], deletes: [] });
   policy.change([allow(80), allow(82)]);
   policy.takeUpdates();
@@ -235,7 +201,7 @@ test('a changed verdict under the same key is a change', () => {
 
 test('an adopted slot whose new policy does not fit keeps the old one', () => {
   const { policy, slots, realizer } = setUp();
-  const slot = slots.acquire();
+  const slot = slots.make();
   slots.apply(slot, { upserts: [allow(80)], deletes: [] });
   slots.capacity = 1;
   policy.change([allow(80), allow(82)]);

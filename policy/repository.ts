@@ -39,7 +39,7 @@ import {
   type SubjectRule,
   type SubjectSettings,
 } from './subject-policy.ts';
-import { SubjectPolicies, type SubjectUpdate } from './subject-policies.ts';
+import { SubjectPolicies, type PolicyUpdate, type SubjectUpdate } from './subject-policies.ts';
 import { ValueTable } from './values.ts';
 
 export interface PolicyRepositoryOptions {
@@ -212,6 +212,19 @@ export class PolicyRepository {
   /** Net changes since the last call, of the subjects that have any; for a new subject that is its whole map. */
   takeUpdates(): SubjectUpdate[] {
     return this.#policies.takeUpdates();
+  }
+
+  /** As `takeUpdates`, once for each resolved policy (`policyOf`); the maps of new subjects are not among them. */
+  takePolicyUpdates(): PolicyUpdate[] {
+    return this.#policies.takePolicyUpdates();
+  }
+
+  /**
+   * The resolved policy of a subject, to be compared: subjects with the same one have the same map. Which they are may
+   * change with every change here; two that have become equal are one after updates were taken.
+   */
+  policyOf(id: NumericIdentity): object {
+    return this.#policies.of(id);
   }
 
   enforced(id: NumericIdentity): Record<Direction, boolean> {

@@ -13,6 +13,11 @@ export interface SubjectUpdate extends MapChanges {
   readonly subject: NumericIdentity;
 }
 
+/** Changes of a policy, for all its subjects at once. */
+export interface PolicyUpdate extends MapChanges {
+  readonly policy: SubjectPolicy;
+}
+
 export class SubjectPolicies {
   readonly #values: ValueTable;
   readonly #policies = new Set<SubjectPolicy>();
@@ -88,11 +93,10 @@ export class SubjectPolicies {
   /** Net changes since the last call, of the subjects that have any; for a new subject that is its whole map. */
   takeUpdates(): SubjectUpdate[] {
     const updates: SubjectUpdate[] = [];
-    for (const { map, subjects } of this.#policies) {
-      if (!map.hasChanges) continue;
-      const changes = map.takeChanges();
-      if (changes.upserts.length === 0 && changes.deletes.length === 0) continue;
-      for (const subject of subjects) if (!this.#fresh.has(subject)) updates.push({ subject, ...changes });
+    for (const { policy, upserts, deletes } of this.#takeChanges()) {
+      for (const subject of policy.subjects) {
+        if (!this.#fresh.has(subject)) updates.push({ subject, upserts, deletes });
+      }
     }
     for (const subject of this.#fresh) {
       const upserts = [...this.of(subject).map.entries()];
@@ -100,6 +104,24 @@ export class SubjectPolicies {
     }
     this.#fresh.clear();
     this.#joinEqual();
+    return updates;
+  }
+
+  /** As `takeUpdates`, once for each policy that changed since; whole maps of new subjects are not among them. */
+  takePolicyUpdates(): PolicyUpdate[] {
+    const updates = this.#takeChanges();
+    this.#fresh.clear();
+    this.#joinEqual();
+    return updates;
+  }
+
+  #takeChanges(): PolicyUpdate[] {
+    const updates: PolicyUpdate[] = [];
+    for (const policy of this.#policies) {
+      if (!policy.map.hasChanges) continue;
+      const { upserts, deletes } = policy.map.takeChanges();
+      if (upserts.length + deletes.length > 0) updates.push({ policy, upserts, deletes });
+    }
     return updates;
   }
 

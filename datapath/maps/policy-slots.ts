@@ -44,7 +44,8 @@ interface Slot {
 export class PolicySlots {
   readonly #outer: BpfMap;
   readonly #log: Logger;
-  readonly #maxEntries: number;
+  /** Of one slot. */
+  readonly maxEntries: number;
   /** Not in the outer map; the lowest number last. */
   readonly #free: number[] = [];
   readonly #spares: Slot[] = [];
@@ -53,6 +54,9 @@ export class PolicySlots {
   /** In use, but not in the outer map yet. */
   readonly #unwritten: Slot[] = [];
   #wantedSpares = 0;
+  /** Somebody asked for a spare when there was none. */
+  #isAwaited = false;
+  #onSpares: () => void = () => undefined;
   #round: Promise<void> | undefined;
   #adopted = false;
   #closing = false;
@@ -60,7 +64,7 @@ export class PolicySlots {
   constructor(outer: BpfMap, log: Logger, maxEntries: number = POLICY_MAX_ENTRIES) {
     this.#outer = outer;
     this.#log = log;
-    this.#maxEntries = maxEntries;
+    this.maxEntries = maxEntries;
   }
 
   /**
@@ -82,7 +86,7 @@ export class PolicySlots {
     for (let number = this.#outer.info.maxEntries - 1; number > 0; number--) {
       if (present.has(number)) continue;
       if (inUse.has(number)) {
-        const slot = { number, trie: createPolicyTrie(this.#maxEntries), entries: 0 };
+        const slot = { number, trie: createPolicyTrie(this.maxEntries), entries: 0 };
         this.#used.set(number, slot);
         this.#unwritten.push(slot);
       } else {
@@ -103,17 +107,26 @@ export class PolicySlots {
     await this.#work();
   }
 
+  /** Who is called when there are spares again after somebody got none. */
+  onSpares(listener: () => void): void {
+    this.#onSpares = listener;
+  }
+
   /** A spare, empty slot; throws `MapFull` when there is none. */
   acquire(): number {
+    const slot = this.tryAcquire();
+    if (slot !== undefined) return slot;
+    throw new CiliumError('MapFull', 'no spare policy slot is left at the moment', this.counts());
+  }
+
+  /** As `acquire`; undefined: none is spare, but more are being made (`onSpares`). */
+  tryAcquire(): number | undefined {
     if (!this.#adopted) throw new CiliumError('Internal', 'policy slots are used before they were adopted');
     const slot = this.#spares.pop();
-    if (slot === undefined) {
-      const facts = { inUse: this.#used.size, released: this.#released.length, free: this.#free.length };
-      throw new CiliumError('MapFull', 'no spare policy slot is left', facts);
-    }
-    this.#used.set(slot.number, slot);
+    if (slot !== undefined) this.#used.set(slot.number, slot);
+    else this.#refuseForGood();
     this.#startWork();
-    return slot.number;
+    return slot?.number;
   }
 
   /**
@@ -124,10 +137,10 @@ export class PolicySlots {
     const target = this.#get(slot);
     const { upserts, deletes } = changes;
     const added = target.entries === 0 ? upserts.length : countMissing(target.trie, upserts);
-    if (target.entries + added > this.#maxEntries) {
-      const facts = { slot, entries: target.entries, added, maxEntries: this.#maxEntries };
+    if (target.entries + added > this.maxEntries) {
+      const facts = { slot, entries: target.entries, added, maxEntries: this.maxEntries };
       const wanted = target.entries + added;
-      throw new CiliumError('MapFull', `policy has ${wanted} entries, ${this.#maxEntries} fit`, facts);
+      throw new CiliumError('MapFull', `policy has ${wanted} entries, ${this.maxEntries} fit`, facts);
     }
     try {
       for (const deny of [true, false]) {
@@ -180,6 +193,13 @@ export class PolicySlots {
     this.#adopted = false;
   }
 
+  /** Throws when no spare is to be expected; else somebody waits for one. */
+  #refuseForGood(): void {
+    if (this.#wantedSpares === 0 || (!this.#isWorkLeft() && this.#round === undefined))
+      throw new CiliumError('MapFull', 'no spare policy slot is left', this.counts());
+    this.#isAwaited = true;
+  }
+
   #get(slot: number): Slot {
     const found = this.#used.get(slot);
     if (found === undefined) throw new CiliumError('NotFound', `policy slot ${slot} is not in use`, { slot });
@@ -197,11 +217,20 @@ export class PolicySlots {
     this.#round ??= (async () => {
       // Everything of this turn of the event loop goes into one round.
       await Promise.resolve();
-      while (!this.#closing && this.#isWorkLeft()) await this.#doRound();
+      while (!this.#closing && this.#isWorkLeft()) {
+        await this.#doRound();
+        this.#tellOfSpares();
+      }
     })().finally(() => {
       this.#round = undefined;
     });
     return this.#round;
+  }
+
+  #tellOfSpares(): void {
+    if (!this.#isAwaited || this.#spares.length === 0) return;
+    this.#isAwaited = false;
+    this.#onSpares();
   }
 
   #isWorkLeft(): boolean {
@@ -236,7 +265,7 @@ export class PolicySlots {
   }
 
   #createSlot(): Slot {
-    const trie = createPolicyTrie(this.#maxEntries);
+    const trie = createPolicyTrie(this.maxEntries);
     return { number: this.#free.pop()!, trie, entries: 0 };
   }
 

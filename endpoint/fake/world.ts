@@ -14,7 +14,8 @@ import {
   type EndpointManagerDeps,
   type EndpointRecords,
 } from '../endpoint-manager.ts';
-import { PolicyRealizer, type PolicyEntry } from '../policy-realizer.ts';
+import type { PolicyEntry } from '../policy-changes.ts';
+import { PolicyRealizer } from '../policy-realizer.ts';
 import { EndpointStore } from '../store.ts';
 
 type EndpointRecord = Parameters<EndpointRecords['update']>[1];
@@ -29,6 +30,7 @@ export class World {
   readonly containers = new Map<string, ContainerInfo>();
   readonly steps: string[] = [];
   readonly slots = new Map<number, PolicyEntry[]>();
+  readonly #policies = new Map<number, object>();
   nextIfindex = 100;
   nextSlot = 1;
   noSlotLeft = false;
@@ -44,10 +46,12 @@ export class World {
         revision: 5,
         addSubject: () => undefined,
         removeSubject: () => undefined,
+        policyOf: (identity) => this.#policyOf(identity),
         entries: () => [],
         takeUpdates: () => [],
       },
       {
+        maxEntries: Infinity,
         acquire: () => {
           if (this.noSlotLeft) throw new CiliumError('MapFull', 'no spare policy slot is left');
           this.steps.push('policy');
@@ -60,6 +64,13 @@ export class World {
       },
       silentLogger,
     );
+  }
+
+  /** Every identity has a policy of its own. */
+  #policyOf(identity: number): object {
+    const policy = this.#policies.get(identity) ?? {};
+    this.#policies.set(identity, policy);
+    return policy;
   }
 
   recordMap(): EndpointRecords {
