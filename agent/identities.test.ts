@@ -4,8 +4,11 @@ import { test } from 'node:test';
 import type { ContainerInfo } from '../endpoint/endpoint.ts';
 import { LabelFilter, VOLATILE_DOCKER_PATTERNS } from '../identity/label-filter.ts';
 import { Prefix } from '../net/ip.ts';
+import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
+import { silentLogger } from '../runtime/logger.ts';
 import { re2 } from '../runtime/re2.ts';
 import { CidrIdentities, Identities, type GlobalAllocator } from './identities.ts';
+import { PortNames } from './named-ports.ts';
 
 const NO_CHANGES = { added: [], disabled: [] };
 
@@ -36,26 +39,41 @@ class Allocator implements GlobalAllocator {
   }
 }
 
-function setUp(networkName?: (id: string) => Promise<string>): {
+function setUp(
+  networkName?: (id: string) => Promise<string>,
+  patterns: string[] = [],
+): {
   identities: Identities;
   allocator: Allocator;
   known: Map<number, string>;
   syncs: () => number;
+  /** Port names that count, with their numbers. */
+  portNames: Map<number, string>;
 } {
   const allocator = new Allocator();
   const known = new Map<number, string>();
+  const portNames = new Map<number, string>();
   let syncs = 0;
   const identities = new Identities({
     allocator,
-    filter: new LabelFilter({ builtIn: VOLATILE_DOCKER_PATTERNS, regex: re2 }),
+    filter: new LabelFilter({ builtIn: [...VOLATILE_DOCKER_PATTERNS, PORT_LABEL_PATTERN], patterns, regex: re2 }),
     consumer: {
       addIdentity: (id, labels) => void known.set(id, labels.toString()),
       removeIdentity: (id) => void known.delete(id),
     },
+    portNames: new PortNames({
+      consumer: {
+        setNamedPorts: (id, ports) => {
+          if (ports.size === 0) portNames.delete(id);
+          else portNames.set(id, Array.from(ports, ([name, { port }]) => `${name}=${port}`).join());
+        },
+      },
+      log: silentLogger,
+    }),
     syncPolicy: () => syncs++,
     networkName,
   });
-  return { identities, allocator, known, syncs: () => syncs };
+  return { identities, allocator, known, syncs: () => syncs, portNames };
 }
 
 function container(labels: Record<string, string>): ContainerInfo {
@@ -102,6 +120,32 @@ test('the name of the network becomes a label where that is asked for', async ()
   const { identities } = setUp((id) => Promise.resolve(`name-of-${id}`));
   const { labels } = await identities.acquire(container({ id: 'app1' }), NO_CHANGES, 'n1');
   assert.equal(labels, 'container:id=app1;docker:network=name-of-n1;');
+});
+
+test('names of ports count as long as an endpoint has them', async () => {
+  const { identities, portNames, syncs } = setUp(undefined, ['id']);
+  const labels = { id: 'app1', ignored: '1', 'io.cilium.port.http': '8080/tcp' };
+  const first = await identities.acquire(container(labels), NO_CHANGES, 'n1');
+  assert.equal(first.labels, 'container:id=app1;container:io.cilium.port.http=8080/tcp;', 'whatever --labels names');
+  await identities.reacquire(first.labels);
+  assert.deepEqual([...portNames], [[first.identity, 'http=8080']]);
+  await identities.release(first.labels);
+  assert.equal(portNames.size, 1);
+  assert.equal(syncs(), 0);
+  await identities.release(first.labels);
+  assert.equal(portNames.size, 0);
+  assert.equal(syncs(), 1, 'what the names opened is closed at once');
+});
+
+test('a container whose label names no port does not start', async () => {
+  const { identities, allocator, portNames } = setUp();
+  await assert.rejects(identities.acquire(container({ 'io.cilium.port.http': '80 80' }), NO_CHANGES, 'n1'), {
+    code: 'InvalidArgument',
+    message: /^label "container:io\.cilium\.port\.http=80 80": expected a port .*; correct the label/,
+  });
+  assert.equal(allocator.users.size, 0);
+  await identities.reacquire('container:io.cilium.port.http=old;');
+  assert.equal(portNames.size, 0, 'one that runs already is left alone');
 });
 
 test('identities of other nodes come and go, each change followed by a sync of policy', () => {

@@ -18,6 +18,7 @@ import {
   type NumericIdentity,
 } from '../identity/numeric-identity.ts';
 import type { ContainerInfo, Endpoint } from '../endpoint/endpoint.ts';
+import { PortNames } from './named-ports.ts';
 
 /** Source of labels that Docker gives no container, but that follow from what it says of one. */
 const DOCKER_SOURCE = 'docker';
@@ -57,6 +58,8 @@ export interface IdentitiesDeps {
   readonly consumer: IdentityConsumer;
   /** Writes what the consumer now wants to the kernel. */
   readonly syncPolicy: () => void;
+  /** Told which identities endpoints have. */
+  readonly portNames: Pick<PortNames, 'hold' | 'drop'>;
   /** The name of a Docker network, for the label that it becomes; undefined when networks become no label. */
   readonly networkName: ((networkId: string) => Promise<string>) | undefined;
 }
@@ -64,6 +67,8 @@ export interface IdentitiesDeps {
 export class Identities {
   readonly #deps: IdentitiesDeps;
   readonly #known = new Map<number, LabelSet>();
+  /** Identities that endpoints of this node hold, by the labels that they were allocated for. */
+  readonly #held = new Map<string, NumericIdentity>();
 
   constructor(deps: IdentitiesDeps) {
     this.#deps = deps;
@@ -96,6 +101,7 @@ export class Identities {
   ): Promise<{ identity: number; labels: string }> {
     const identity = await this.#identityLabels(container, changes, networkId);
     const set = identity.size === 0 ? UNLABELLED : identity;
+    PortNames.check(set);
     return { identity: await this.#allocate(set), labels: set.toString() };
   }
 
@@ -105,6 +111,8 @@ export class Identities {
   }
 
   async release(labels: string): Promise<void> {
+    const id = this.#held.get(labels);
+    if (id !== undefined && this.#deps.portNames.drop(id)) this.#deps.syncPolicy();
     if (reservedIdentityOf(LabelSet.parse(labels)) === undefined) await this.#deps.allocator.release(labels);
   }
 
@@ -134,6 +142,8 @@ export class Identities {
     if (reserved !== undefined) return reserved;
     const id = numericIdentity(await this.#deps.allocator.allocate(labels.toString()));
     this.#learn(id, labels);
+    this.#held.set(labels.toString(), id);
+    this.#deps.portNames.hold(id, labels);
     return id;
   }
 

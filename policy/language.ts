@@ -35,7 +35,7 @@ export const DATAPATH_LANGUAGE: Language = {
   nodes: false,
   hostPolicies: false,
   authentication: false,
-  namedPorts: false,
+  namedPorts: true,
   extendedProtocols: false,
   requires: true,
 };

@@ -6,10 +6,10 @@ import { PROTOCOLS, type Direction } from '../rule.ts';
 import { ICMP_TYPES } from './icmp-types.ts';
 import type { Cursor, Members } from './cursor.ts';
 
-const MAX_PORT = 65_535;
+export const MAX_PORT = 65_535;
 const MAX_PORTS = 40;
 const MAX_ICMP_FIELDS = 40;
-const MAX_NAME_CHARS = 15;
+export const MAX_NAME_CHARS = 15;
 const FAMILIES = ['IPv4', 'IPv6'] as const;
 
 /** Where a port rule stands; the proxy's members differ by it. */

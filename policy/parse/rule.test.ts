@@ -58,13 +58,13 @@ test('what is not enforced is refused with the name of the field', () => {
   const rule = {
     ...web,
     ingress: [{ toPorts: [{ ports: [{ port: '80', protocol: 'TCP' }], rules: { http: [{ method: 'GET' }] } }] }],
-    egress: [{ toFQDNs: [{ matchName: 'a.example' }] }, { toPorts: [{ ports: [{ port: 'http' }] }] }],
+    egress: [{ toFQDNs: [{ matchName: 'a.example' }] }, { toServices: [{ k8sService: { serviceName: 'a' } }] }],
   };
   const places = problemsOf([rule]).map((problem) => problem.split(': ')[0]);
   assert.deepEqual(places, [
     'rules[0].ingress[0].toPorts[0].rules',
     'rules[0].egress[0].toFQDNs',
-    'rules[0].egress[1].toPorts[0].ports[0].port',
+    'rules[0].egress[1].toServices',
   ]);
   assert.throws(() => parseRules([rule]), { code: 'Unsupported' });
 });

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * Names of ports, from labels to the policy repository, for as long as an endpoint has them: those of an identity that
+ * nobody has any more would stand against the names of others.
+ */
+import { CiliumError } from '../errors/cilium-error.ts';
+import type { LabelSet } from '../identity/label-set.ts';
+import type { NumericIdentity } from '../identity/numeric-identity.ts';
+import { portsOfLabels } from '../policy/named-ports.ts';
+import type { NamedPorts } from '../policy/repository.ts';
+import type { Logger } from '../runtime/logger.ts';
+
+const NO_PORTS: NamedPorts = new Map();
+
+export interface PortNamesDeps {
+  readonly consumer: { setNamedPorts(id: NumericIdentity, ports: NamedPorts): void };
+  readonly log: Logger;
+}
+
+export class PortNames {
+  readonly #deps: PortNamesDeps;
+  readonly #holders = new Map<NumericIdentity, { count: number; readonly ports: NamedPorts }>();
+
+  constructor(deps: PortNamesDeps) {
+    this.#deps = deps;
+  }
+
+  /** Throws `InvalidArgument` when a label that names a port cannot be understood: the port would stay closed unseen. */
+  static check(labels: LabelSet): void {
+    const { problems } = portsOfLabels(labels);
+    if (problems.length === 0) return;
+    throw new CiliumError('InvalidArgument', `${problems.join('; ')}; correct the label of the container or its image`);
+  }
+
+  /** One more endpoint has the identity. */
+  hold(id: NumericIdentity, labels: LabelSet): void {
+    const known = this.#holders.get(id);
+    if (known !== undefined) {
+      known.count++;
+      return;
+    }
+    const { ports, problems } = portsOfLabels(labels);
+    // Of an endpoint that started when its labels were still taken for something else.
+    for (const problem of problems) this.#deps.log.warn('Label names no port', { identity: id, problem });
+    this.#warnOfConflicts(id, ports);
+    this.#holders.set(id, { count: 1, ports });
+    if (ports.size > 0) this.#deps.consumer.setNamedPorts(id, ports);
+  }
+
+  /** One endpoint less; answers whether names went with it. */
+  drop(id: NumericIdentity): boolean {
+    const known = this.#holders.get(id);
+    if (known === undefined || --known.count > 0) return false;
+    this.#holders.delete(id);
+    if (known.ports.size > 0) this.#deps.consumer.setNamedPorts(id, NO_PORTS);
+    return known.ports.size > 0;
+  }
+
+  #warnOfConflicts(id: NumericIdentity, ports: NamedPorts): void {
+    for (const [name, { protocol, port }] of ports) {
+      for (const [other, { ports: others }] of this.#holders) {
+        const found = others.get(name);
+        if (found?.protocol !== protocol || found.port === port) continue;
+        this.#deps.log.warn(
+          'A port name has two numbers: egress rules with it allow nothing until one of them is gone',
+          {
+            name,
+            ports: [found.port, port],
+            identities: [other, id],
+          },
+        );
+        break;
+      }
+    }
+  }
+}
