@@ -310,7 +310,6 @@ function components(options: AgentOptions, log: Logger): Component[] {
       const used = datapath.endpoints.entries().map(({ info }) => info.policySlot);
       datapath.policy.adopt(used.filter((slot) => slot !== 0));
       datapath.policy.onSpares(() => realizer.sync());
-      datapath.policy.onSpares(() => realizer.sync());
       await datapath.policy.prepare(SPARE_SLOTS);
     }),
     engine,
