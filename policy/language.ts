@@ -18,6 +18,7 @@ export interface Language {
   readonly nodes: boolean;
   /** nodeSelector: policy of the host itself. */
   readonly hostPolicies: boolean;
+  /** Modes of authentication besides `disabled`. */
   readonly authentication: boolean;
   readonly namedPorts: boolean;
   /** VRRP and IGMP, and ports left out (`--enable-extended-ip-protocols`). */

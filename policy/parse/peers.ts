@@ -24,6 +24,14 @@ const READERS = {
 /** Kinds whose empty list selects nobody, whatever stands beside it. */
 const EMPTY_IS_NOBODY = ['Endpoints', 'Nodes', 'Entities', 'CIDR', 'CIDRSet'];
 
+/** What to say of peers that nothing can be enforced for. */
+const OFF = {
+  nodes: 'nodes cannot be selected by their labels here; name them as entities (host, remote-node)',
+  groups: 'there is nothing here that knows the addresses of a group; write its prefixes',
+  services: 'there are no services here; write the endpoints (toEndpoints) or the prefixes (toCIDR) behind it',
+  fqdns: 'there is no DNS proxy yet that learns the addresses of names; write the prefixes (toCIDR)',
+};
+
 /** Undefined: no member names peers, so any peer; an empty list: nobody. */
 export function readPeers(members: Members, direction: Direction, deny: boolean): Peer[] | undefined {
   const { language } = members.cursor.context;
@@ -38,14 +46,14 @@ export function readPeers(members: Members, direction: Direction, deny: boolean)
   };
 
   for (const [suffix, reader] of Object.entries(READERS)) {
-    if (suffix === 'Nodes') read(word + suffix, reader, language.nodes ? undefined : 'selecting nodes by label is off');
+    if (suffix === 'Nodes') read(word + suffix, reader, language.nodes ? undefined : OFF.nodes);
     else if (suffix === 'Groups')
-      read(word + suffix, reader, language.expanded ? undefined : 'groups are not supported');
+      read(word + suffix, reader, language.expanded ? undefined : OFF.groups);
     else read(word + suffix, reader);
   }
   if (direction === 'egress') {
-    read('toServices', readService, language.expanded ? undefined : 'services as peers are not supported');
-    if (!deny) read('toFQDNs', readFqdnPeer, language.fqdns ? undefined : 'DNS names as peers are not supported');
+    read('toServices', readService, language.expanded ? undefined : OFF.services);
+    if (!deny) read('toFQDNs', readFqdnPeer, language.fqdns ? undefined : OFF.fqdns);
   }
   const filled = lists.filter(({ empty }) => !empty);
   if (filled.length > 1) {

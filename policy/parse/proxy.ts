@@ -9,6 +9,9 @@ import type { PortRulePlace } from './ports.ts';
 
 const MAX_LISTENER_PRIORITY = 100;
 
+const NEEDS_PROXY =
+  'this needs a proxy, and there is none; an agent with --l7-rules=drop takes it in and drops what the proxy would judge';
+
 const WRITTEN_AS = {
   l7: 'rules',
   serverNames: 'serverNames',
@@ -36,7 +39,7 @@ export function readProxyMembers(
   };
   if (!members.cursor.context.language.l7) {
     for (const name of Object.keys(proxy) as (keyof typeof proxy)[]) {
-      members.get(WRITTEN_AS[name])?.unsupported('rules that need a proxy are not supported');
+      members.get(WRITTEN_AS[name])?.unsupported(NEEDS_PROXY);
     }
     return {};
   }

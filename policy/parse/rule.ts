@@ -100,7 +100,9 @@ function readSubject(members: Members): Rule['subject'] {
     cursor.fail('expected endpointSelector or nodeSelector, found both');
   if (endpoint === undefined && node === undefined) cursor.fail('endpointSelector is missing');
   if (node !== undefined && !cursor.context.language.hostPolicies) {
-    node.unsupported('policy of the host (nodeSelector) is not supported');
+    node.unsupported(
+      'policy of the host itself is not supported; write rules for containers, with the host as a peer (entity host)',
+    );
   }
   const kind = node === undefined ? 'endpoint' : 'node';
   const member = endpoint ?? node;
@@ -160,6 +162,10 @@ function readRequires(members: Members, direction: Direction): EndpointSelector[
 }
 
 function readAuthentication(cursor: Cursor): Entry['authentication'] {
-  if (!cursor.context.language.authentication) return cursor.unsupported('authentication is not supported');
-  return cursor.object((members) => members.required('mode', (mode) => mode.oneOf(AUTHENTICATION_MODES)));
+  return cursor.object((members) => {
+    const mode = members.required('mode', (member) => member.oneOf(AUTHENTICATION_MODES));
+    // "disabled" asks for nothing, so it can be had anywhere.
+    if (mode === undefined || mode === 'disabled' || cursor.context.language.authentication) return mode;
+    return members.get('mode')?.unsupported(`nothing here authenticates peers, so "${mode}" would never let them in`);
+  });
 }
