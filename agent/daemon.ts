@@ -178,7 +178,14 @@ function components(options: AgentOptions, log: Logger): Component[] {
     realizer.sync();
     cidrIdentities.publish();
   };
-  const policy = new PolicyService({ repository, enforce, stateDir });
+  const policy = new PolicyService({
+    repository,
+    enforce,
+    stateDir,
+    parse: { regex: re2 },
+    watching: false,
+    log: subsystem('policy'),
+  });
 
   // Endpoints, networks and addresses.
   const purger = new ConnectionPurger(
@@ -272,7 +279,6 @@ function components(options: AgentOptions, log: Logger): Component[] {
   const answers = new PolicyAnswers({
     repository,
     endpoints: () => services.endpoints(),
-    identities: () => [...identities.list(), ...cidrIdentities.list()],
     identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
     kernelEntries: (id) => {
       const slot = endpoints.get(id)?.policySlot ?? 0;
@@ -324,10 +330,14 @@ function components(options: AgentOptions, log: Logger): Component[] {
     }),
     localIdentities,
     ipam,
-    step('policy', async () => {
-      identities.follow();
-      await policy.restore();
-    }),
+    step(
+      'policy',
+      async () => {
+        identities.follow();
+        await policy.restore();
+      },
+      () => policy.stop(),
+    ),
     step('endpoints', async () => {
       for (const [prefix, identity] of WORLD) ipcache.upsert(prefix, { identity }, 'agent-local');
       const { adopted, collected } = await endpoints.restore();

@@ -1,74 +1,230 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
+import { isCiliumError } from '../errors/cilium-error.ts';
+import { LabelSet } from '../identity/label-set.ts';
+import { parseLabel, parseSelectLabel } from '../identity/label.ts';
 import { numericIdentity } from '../identity/numeric-identity.ts';
-import { parseLabel } from '../identity/label.ts';
+import { WHOLE_LANGUAGE } from '../policy/language.ts';
 import { PolicyRepository } from '../policy/repository.ts';
+import { Journal } from '../runtime/journal.ts';
+import { silentLogger } from '../runtime/logger.ts';
+import { re2 } from '../runtime/re2.ts';
 import { PolicyService } from './policy-service.ts';
 
 const RULE = { endpointSelector: { matchLabels: { id: 'app1' } }, ingress: [{}], labels: ['unit=shop'] };
+const OTHER = { ...RULE, labels: ['unit=other'] };
+const L7_RULE = {
+  ...RULE,
+  ingress: [{ toPorts: [{ ports: [{ port: '80', protocol: 'TCP' }], rules: { http: [{ method: 'GET' }] } }] }],
+};
+const group = (name: string, ...externalCIDRs: string[]) => ({
+  apiVersion: 'cilium.io/v2',
+  kind: 'CiliumCIDRGroup',
+  metadata: { name, labels: { tier: 'a' } },
+  spec: { externalCIDRs },
+});
+const toGroup = (name: string) => ({ endpointSelector: {}, egress: [{ toCIDRSet: [{ cidrGroupRef: name }] }] });
 
-function service(stateDir: string): { repository: PolicyRepository; policy: PolicyService; enforced: number[] } {
+interface World {
+  readonly repository: PolicyRepository;
+  readonly policy: PolicyService;
+  readonly enforced: number[];
+  /** The prefixes that have an identity. */
+  readonly prefixes: Set<string>;
+}
+
+const folders: string[] = [];
+const services: PolicyService[] = [];
+after(async () => {
+  for (const service of services) await service.stop();
+  for (const path of folders) rmSync(path, { recursive: true, force: true });
+});
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'policy-'));
+  folders.push(path);
+  return path;
+}
+
+async function start(stateDir: string, minCompactionBytes?: number): Promise<World> {
+  const prefixes = new Set<string>();
+  let last = 0x01000000;
   const repository = new PolicyRepository({
     enforcement: 'default',
     allowLocalhost: 'auto',
-    cidrIdentities: { acquire: () => numericIdentity(0x01000001), release: () => undefined },
+    cidrIdentities: {
+      acquire: (prefix) => {
+        prefixes.add(prefix.toString());
+        return numericIdentity(++last);
+      },
+      release: (prefix) => void prefixes.delete(prefix.toString()),
+    },
+    proxyPort: () => 1,
   });
   const enforced: number[] = [];
   const policy = new PolicyService({
     repository,
     enforce: () => void enforced.push(repository.revision),
     stateDir,
+    parse: { language: WHOLE_LANGUAGE, regex: re2 },
+    watching: true,
+    log: silentLogger,
+    ...(minCompactionBytes !== undefined && { minCompactionBytes }),
   });
-  return { repository, policy, enforced };
+  services.push(policy);
+  await policy.restore();
+  return { repository, policy, enforced, prefixes };
 }
 
-const plain = (...rules: object[]) => [{ items: rules.map((value) => ({ value })) }];
+const plain = (...values: object[]) => [{ items: values.map((value) => ({ value })) }];
 
-function folder(): string {
-  return mkdtempSync(join(tmpdir(), 'policy-'));
-}
-
-test('imported rules are enforced, and are there again after a restart', async () => {
+test('imported rules are enforced, and are there again after a restart with their origin', async () => {
   const stateDir = folder();
-  const { policy, enforced } = service(stateDir);
-  const revision = await policy.import(plain(RULE), {});
+  const { policy, enforced, repository } = await start(stateDir);
+  const sources = [
+    { file: '/p.yaml', items: [{ value: RULE, lines: [3] }] },
+    ...plain(OTHER, group('g', '10.0.0.0/8')),
+  ];
+  const revision = await policy.import(sources, {});
   assert.deepEqual(enforced, [revision]);
-  const after = service(stateDir);
-  assert.equal(await after.policy.restore(), 1);
-  assert.deepEqual(after.policy.rules(), policy.rules());
+  const again = await start(stateDir);
+  assert.deepEqual(again.policy.rules(), policy.rules());
+  assert.deepEqual(again.repository.rules(), repository.rules());
+  assert.deepEqual(again.repository.rules()[0]?.origin, { source: '/p.yaml', line: 3, index: 0 });
 });
 
-test('a refused import changes nothing', async () => {
-  const { policy, enforced } = service(folder());
-  await policy.import(plain(RULE), {});
-  await assert.rejects(policy.import(plain({ ...RULE, ingres: [] }), {}), /ingres/);
-  assert.equal(policy.rules().length, 1);
-  assert.equal(enforced.length, 1);
-});
-
-test('rules that cannot be remembered are taken back', async () => {
+test('what comes back is what the changes have left, in its order', async () => {
   const stateDir = folder();
-  const { policy } = service(stateDir);
+  const { policy } = await start(stateDir);
+  await policy.import(plain(RULE, OTHER), {});
+  await policy.import(plain({ ...RULE, description: 'new' }), { replace: true });
+  await policy.import(plain(group('g', '10.0.0.0/8'), group('h', '192.0.2.0/24')), {});
+  await policy.import(plain(group('g', '10.1.0.0/16')), { replaceWithLabels: [parseLabel('cidrgroup:tier=a')] });
+  await policy.delete([parseSelectLabel('unit=other')]);
+  assert.deepEqual((await start(stateDir)).policy.rules(), policy.rules());
+  assert.deepEqual(
+    policy
+      .rules()
+      .map((value) => ('kind' in value ? value : (value as typeof RULE & { description: string }).description)),
+    [group('g', '10.1.0.0/16'), 'new'],
+  );
+});
+
+test('a refused import changes nothing, in memory and on disk', async () => {
+  const stateDir = folder();
+  const { policy, enforced, repository } = await start(stateDir);
+  await policy.import(plain(RULE), {});
+  const journal = () => readFileSync(join(stateDir, 'policy/journal-0.log'), 'utf8');
+  const before = journal();
+  await assert.rejects(policy.import(plain({ ...RULE, ingres: [] }, group('g', 'x')), {}), /ingres[^]*externalCIDRs/);
+  repository.addIdentity(numericIdentity(1000), LabelSet.fromTexts(['container:id=app1']));
+  repository.addSubject(numericIdentity(1000));
+  const kafka = { ports: [{ port: '80', protocol: 'TCP' }], rules: { kafka: [{ topic: 't' }] } };
+  await assert.rejects(
+    policy.import(plain(L7_RULE, { ...RULE, ingress: [{ toPorts: [kafka] }] }), {}),
+    /conflicting L7/,
+  );
+  assert.equal(policy.rules().length, 1);
+  assert.deepEqual([enforced.length, journal()], [1, before]);
+});
+
+test('rules that cannot be remembered are refused, and the next ones are taken', async (t) => {
+  const stateDir = folder();
+  const { policy, enforced } = await start(stateDir);
   await policy.import(plain(RULE), {});
   const before = policy.rules();
-  rmSync(stateDir, { recursive: true });
-  await assert.rejects(policy.import(plain({ ...RULE, labels: ['unit=other'] }), {}));
-  assert.deepEqual(policy.rules(), before);
+  const append = t.mock.method(Journal.prototype, 'append', () => Promise.reject(new Error('ENOSPC: no space left')));
+  await assert.rejects(policy.import(plain(OTHER, group('g', '10.0.0.0/8')), {}), (error) => {
+    assert.ok(isCiliumError(error, 'System'));
+    assert.match(error.message, /cannot be remembered and was not made/);
+    return true;
+  });
+  await assert.rejects(policy.delete([]), /cannot be remembered/);
+  append.mock.restore();
+  assert.deepEqual([policy.rules(), enforced.length], [before, 1]);
+  await policy.import(plain(OTHER), {});
+  assert.equal((await start(stateDir)).policy.rules().length, 2);
 });
 
-test('deletion by labels takes the rules that have them all', async () => {
-  const { policy } = service(folder());
-  await policy.import(plain(RULE, { ...RULE, labels: ['unit=shop', 'team=a'] }), {});
-  assert.equal(await policy.delete([parseLabel('unit=shop'), parseLabel('team=a')]), 1);
-  assert.equal(await policy.delete([]), 1);
+test('deletion by labels takes what has them all, groups too', async () => {
+  const { policy } = await start(folder());
+  const labels = (...texts: string[]) => texts.map(parseSelectLabel);
+  await policy.import(plain(RULE, { ...RULE, labels: ['unit=shop', 'team=a'] }, group('g'), group('h')), {});
+  assert.equal((await policy.delete(labels('unit=shop', 'team=a'))).deleted, 1);
+  const revision = await policy.import(plain(OTHER), {});
+  assert.equal((await policy.delete(labels('unit=none'))).deleted, 0);
+  const derived = 'io.cilium.k8s.policy.';
+  assert.equal((await policy.delete(labels(`${derived}name=g`, `${derived}derived-from=CiliumCIDRGroup`))).deleted, 1);
+  assert.equal((await policy.delete(labels('tier=a'))).deleted, 1);
+  assert.equal((await policy.delete([])).deleted, 2);
+  assert.deepEqual([policy.rules(), revision], [[], 4]);
 });
 
-test('a policy file that is not ours stops the start', async () => {
+test('a group that is imported again replaces the old one, and its prefixes get identities as rules use it', async () => {
+  const { policy, prefixes } = await start(folder());
+  await policy.import(plain(group('g', '10.0.0.0/8', '192.0.2.0/24', '0.0.0.0/0')), {});
+  assert.deepEqual([...prefixes], []);
+  await policy.import(plain(toGroup('g')), {});
+  assert.deepEqual([...prefixes], ['10.0.0.0/8', '192.0.2.0/24']);
+  await policy.import(plain(group('g', '192.0.2.0/24', '2001:db8::/32')), {});
+  assert.deepEqual([...prefixes], ['192.0.2.0/24', '2001:db8::/32']);
+  await policy.delete([parseSelectLabel('tier=a')]);
+  assert.deepEqual([...prefixes], []);
+});
+
+test('the file of an earlier agent is taken over', async () => {
   const stateDir = folder();
-  writeFileSync(join(stateDir, 'policy.json'), '{"version":1');
-  await assert.rejects(service(stateDir).policy.restore(), /policy\.json/);
+  const path = join(stateDir, 'policy.json');
+  writeFileSync(path, JSON.stringify({ version: 1, rules: [RULE, OTHER] }));
+  const { policy } = await start(stateDir);
+  assert.deepEqual([policy.rules().length, existsSync(path)], [2, false]);
+  await policy.delete([parseSelectLabel('unit=other')]);
+  writeFileSync(path, JSON.stringify({ version: 1, rules: [RULE, OTHER] })); // died before it was removed
+  assert.deepEqual((await start(stateDir)).policy.rules(), policy.rules());
+});
+
+test('files that are not ours stop the start and stay as they are', async () => {
+  for (const [name, text, message] of [
+    ['policy.json', '{"version":1', /policy\.json cannot be used: it is not valid JSON/],
+    ['policy/snapshot.json', '{"format":2}', /snapshot\.json cannot be used: format/],
+  ] as const) {
+    const stateDir = folder();
+    await (await start(stateDir)).policy.stop();
+    const path = join(stateDir, name);
+    writeFileSync(path, text);
+    await assert.rejects(start(stateDir), message);
+    assert.equal(readFileSync(path, 'utf8'), text);
+  }
+});
+
+test('rules that the options of this agent do not allow any more stop the start with their place', async () => {
+  const stateDir = folder();
+  const { policy } = await start(stateDir);
+  await policy.import([{ file: '/p.yaml', items: [{ value: L7_RULE, lines: [7] }] }], {});
+  const repository = new PolicyRepository({
+    enforcement: 'default',
+    allowLocalhost: 'auto',
+    cidrIdentities: { acquire: () => numericIdentity(1), release: () => undefined },
+  });
+  const deps = { repository, enforce: () => undefined, stateDir, log: silentLogger, watching: false };
+  const later = new PolicyService({ ...deps, parse: { regex: re2 } });
+  services.push(later);
+  await assert.rejects(
+    later.restore(),
+    /a rule in it \(\/p\.yaml:7: .*\) is not accepted by this agent with its options/,
+  );
+});
+
+test('a journal that has grown is written anew, and nothing is lost', async () => {
+  const stateDir = folder();
+  const { policy } = await start(stateDir, 1_000);
+  for (let i = 0; i < 20; i++) await policy.import(plain({ ...RULE, description: String(i) }), { replace: true });
+  await policy.compact();
+  assert.ok(existsSync(join(stateDir, 'policy/snapshot.json')));
+  await policy.import(plain(OTHER), {});
+  assert.deepEqual((await start(stateDir)).policy.rules(), policy.rules());
 });

@@ -25,6 +25,7 @@ import type { MonitorHub } from './monitor-hub.ts';
 import type { PolicyService } from './policy-service.ts';
 import type {
   AgentServices,
+  PolicyDeletion,
   PolicyQuestions,
   MonitorListener,
   PolicyImportOptions,
@@ -127,11 +128,11 @@ export class Services implements AgentServices {
     return revision;
   }
 
-  async deletePolicy(labels: readonly string[]): Promise<number> {
-    const deleted = await this.#deps.policy.delete(labels.map(parseSelectLabel));
+  async deletePolicy(labels: readonly string[]): Promise<PolicyDeletion> {
+    const { deleted, watchedFiles } = await this.#deps.policy.delete(labels.map(parseSelectLabel));
     const { revision } = this.#deps.repository;
     this.#deps.monitor.publish({ type: 'Policy deleted', message: { rules: deleted, labels: [...labels], revision } });
-    return deleted;
+    return { revision, deleted, watchedFiles };
   }
 
   get questions(): PolicyQuestions {

@@ -34,6 +34,8 @@ export interface PolicyImportRequest {
   readonly replace?: boolean;
   readonly replaceWithLabels?: readonly string[];
 }
+  /** The answer is to carry no rules. */
+  readonly brief?: boolean;
 
 export class CiliumClient {
   readonly socketPath: string;
@@ -96,13 +98,14 @@ export class CiliumClient {
     const query = new URLSearchParams();
     if (options.replace === true) query.set('replace', 'true');
     const labels = options.replaceWithLabels ?? [];
+    if (options.brief === true) query.set('brief', 'true');
     if (labels.length > 0) query.set('replace-with-labels', labels.join(','));
     return this.#call('PUT', query.size === 0 ? PATHS.policy : `${PATHS.policy}?${query.toString()}`, body);
   }
 
-  /** Deletes the rules that carry all these labels; no labels: all rules. */
-  deletePolicy(labels: readonly string[]): Promise<PolicyDeleted> {
-    return this.#call('DELETE', PATHS.policy, labels);
+  /** Deletes the rules that carry all these labels; no labels: all rules. With `brief` the answer carries no rules. */
+  deletePolicy(labels: readonly string[], { brief = false } = {}): Promise<PolicyDeleted> {
+    return this.#call('DELETE', brief ? `${PATHS.policy}?brief=true` : PATHS.policy, labels);
   }
 
   /** Would a flow between these labels pass, and why? */

@@ -221,7 +221,10 @@ export const policyImport = z.union(
 );
 export type PolicyImport = z.infer<typeof policyImport>;
 
-export const policyImportQuery = z.strictObject({
+/** `brief`: the answer carries no rules, which costs nothing however many there are. */
+export const policyDeleteQuery = z.strictObject({ brief: z.stringbool().optional() });
+
+export const policyImportQuery = policyDeleteQuery.extend({
   /** Rules that carry the labels of an imported rule give way to it. */
   replace: z.stringbool().optional(),
   /** Rules that carry these labels (comma-separated) give way to the import. */
@@ -231,7 +234,11 @@ export const policyImportQuery = z.strictObject({
 /** Which rules to delete: those that carry all these labels; an empty array means every rule. */
 export const policyDelete = labels;
 
-export const policyDeleted = policy.extend({ deleted: z.number() });
+export const policyDeleted = policy.extend({
+  deleted: z.number(),
+  /** Files that the agent watches and whose rules carry the labels, too: they stay. */
+  'watched-files': z.array(z.string()).optional(),
+});
 export type PolicyDeleted = z.infer<typeof policyDeleted>;
 
 // ---- BPF maps ---------------------------------------------------------------------------------------------------

@@ -29,9 +29,10 @@ export function itemsIn(value: unknown): readonly unknown[] {
 }
 
 /** The document as an import carries it: with the lines of its rules, and the name of its file if it has one. */
-export function sourceOf({ items, locate }: PolicyDocument, file: string | undefined): PolicySource {
+export function sourceOf(document: PolicyDocument, file: string | undefined): PolicySource {
+  const { items } = document;
   const places = items.map((value, index) => placesIn(value).map((path) => [index, ...path]));
-  const lines = locate(places.flat()).map(({ line }) => line);
+  const lines = document.locate(places.flat()).map(({ line }) => line);
   let next = 0;
   return {
     ...(file === undefined ? {} : { file }),

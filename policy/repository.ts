@@ -9,7 +9,7 @@
  */
 import { CiliumError } from '../errors/cilium-error.ts';
 import type { LabelSet } from '../identity/label-set.ts';
-import { selectsLabel, type Label } from '../identity/label.ts';
+import type { Label } from '../identity/label.ts';
 import {
   DUAL_STACK,
   identityName,
@@ -27,6 +27,7 @@ import type { PolicyPacket } from './lookup.ts';
 import { l4Key, type PolicyEntry } from './map-entry.ts';
 import { fqdnLabel, peersOf, prefixesOf, usesGroups, type CidrGroup, type PeerContext } from './peer-selectors.ts';
 import type { RepositoryView } from './repository-view.ts';
+import { hasLabels, replacedRules, type ImportOptions } from './replacement.ts';
 import { isDeny, speaksOf, type Direction, type FqdnPeer, type Rule } from './rule.ts';
 import { SelectorCache, type CachedSelector, type SelectorChange } from './selector-cache.ts';
 import {
@@ -56,12 +57,7 @@ export interface PolicyRepositoryOptions {
   readonly proxyPort?: ProxyPort;
 }
 
-export interface ImportOptions {
-  /** Rules that have all labels of an imported rule go; one without labels replaces nothing. */
-  readonly replace?: boolean;
-  /** Rules that have all these labels go. */
-  readonly replaceWithLabels?: readonly Label[];
-}
+export type { ImportOptions };
 
 export interface SelectorInfo {
   readonly selector: string;
@@ -86,6 +82,8 @@ export class PolicyRepository {
   readonly #values = new ValueTable();
 
   readonly #rules = new Map<number, SubjectRule>();
+  /** Those of the rules that a change of CIDR groups may concern. */
+  readonly #groupUsers = new Set<SubjectRule>();
   /** Peers: all identities known. */
   readonly #peers = new SelectorCache<SubjectFilter>();
   /** Subjects only, for the rules' own selectors. */
@@ -134,7 +132,8 @@ export class PolicyRepository {
    * contradict one another for a subject, an error is thrown and nothing has changed.
    */
   import(rules: readonly Rule[], options: ImportOptions = {}): number {
-    const old = [...this.#rules.values()].filter((stored) => isReplaced(stored.rule, rules, options));
+    const replaced = replacedRules(this.rules(), rules, options);
+    const old = [...this.#rules.values()].filter((stored) => replaced.has(stored.rule));
     const added: SubjectRule[] = [];
     try {
       for (const rule of rules) added.push(this.#install(++this.#lastRuleId, rule));
@@ -145,6 +144,24 @@ export class PolicyRepository {
     }
     for (const stored of old) this.#remove(stored);
     return ++this.#revision;
+  }
+
+  /** Throws what `import` would; nothing changes. */
+  check(rules: readonly Rule[], options: ImportOptions = {}): void {
+    const prefixes = rules.flatMap((rule) => prefixesOf(rule, this.#groups));
+    this.#cidrIdentities.acquire(prefixes);
+    const added: SubjectRule[] = [];
+    try {
+      for (const rule of rules.filter(mayConflict)) added.push(this.#install(++this.#lastRuleId, rule));
+      const replaced = replacedRules(this.rules(), rules, options);
+      this.#refuseConflicts(
+        added,
+        [...this.#rules.values()].filter((stored) => replaced.has(stored.rule)),
+      );
+    } finally {
+      for (const stored of added) this.#remove(stored);
+      this.#cidrIdentities.release(prefixes);
+    }
   }
 
   /** Deletes the rules that have all these labels; without labels, all rules. */
@@ -245,13 +262,27 @@ export class PolicyRepository {
 
   /** Gives a CIDR group its prefixes and labels; undefined: there is no such group (any more). */
   setCidrGroup(name: string, group: CidrGroup | undefined): void {
-    if (group === undefined) this.#groups.delete(name);
-    else this.#groups.set(name, group);
-    for (const stored of this.#rules.values()) {
-      if (!usesGroups(stored.rule)) continue;
+    this.setCidrGroups([[name, group]]);
+  }
+
+  /** All at once; when no identity can be had for a prefix, nothing has changed. */
+  setCidrGroups(changes: readonly (readonly [name: string, group: CidrGroup | undefined])[]): void {
+    const users = [...this.#groupUsers];
+    // Prefixes that are used before and after keep their identities all the time.
+    const held = [
+      ...changes.flatMap(([, group]) => group?.prefixes.filter(({ length }) => length > 0) ?? []),
+      ...users.flatMap((user) => user.prefixes),
+    ];
+    for (const [identity, labels] of this.#cidrIdentities.acquire(held)) this.addIdentity(identity, labels);
+    for (const [name, group] of changes) {
+      if (group === undefined) this.#groups.delete(name);
+      else this.#groups.set(name, group);
+    }
+    for (const stored of users) {
       this.#uninstall(stored);
       this.#install(stored.id, stored.rule);
     }
+    for (const identity of this.#cidrIdentities.release(held)) this.removeIdentity(identity);
   }
 
   /** The names and patterns of toFQDNs in use: addresses learned for them are to get their labels (`fqdnLabel`). */
@@ -331,6 +362,7 @@ export class PolicyRepository {
       throw error;
     }
     this.#rules.set(id, stored);
+    if (usesGroups(rule)) this.#groupUsers.add(stored);
     const selected = this.#subjectCache.use(rule.subject.selector, stored).identities;
     this.#policies.addRule(stored, selected);
     return stored;
@@ -338,6 +370,7 @@ export class PolicyRepository {
 
   /** The rule keeps its place among the others, for `#install` under the same number. */
   #uninstall(stored: SubjectRule): void {
+    this.#groupUsers.delete(stored);
     this.#policies.removeRule(stored);
     this.#filterSets.forgetAll(stored);
     this.#subjectCache.release(stored.rule.subject.selector, stored);
@@ -410,17 +443,4 @@ function selectorInfo<U>(
     rules: [...rules].sort(([a], [b]) => a - b).map(([, rule]) => rule),
     identities: [...identities].sort((a, b) => a - b),
   };
-}
-
-function hasLabels(rule: Rule, labels: readonly Label[]): boolean {
-  return labels.every((select) => rule.labels.some((label) => selectsLabel(select, label)));
-}
-
-function isReplaced(
-  rule: Rule,
-  imported: readonly Rule[],
-  { replace = false, replaceWithLabels }: ImportOptions,
-): boolean {
-  if (replaceWithLabels !== undefined && hasLabels(rule, replaceWithLabels)) return true;
-  return replace && imported.some(({ labels }) => labels.length > 0 && hasLabels(rule, labels));
 }

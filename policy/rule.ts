@@ -36,6 +36,8 @@ export interface RuleOrigin {
   readonly line?: number;
   /** Position in that source's list of rules. */
   readonly index: number;
+  /** The source is a file that the agent watches: the rule changes with it and not otherwise. */
+  readonly watched?: true;
 }
 
 export interface Entry {

@@ -54,9 +54,12 @@ export class Journal<Image, Change> {
   readonly #batch: z.ZodType<Change[]>;
   readonly #minCompactionBytes: number;
   #generation = 0;
+  #isOpen = false;
   #file: FileHandle | undefined;
   /** Length of what is known to be on disk. */
   #length = 0;
+  /** Whether something that does not count may stand behind that length. */
+  #hasRest = false;
   #snapshotLength = 0;
   /** Bytes of an unfinished batch that the last `open` took away. */
   #tornBytes = 0;
@@ -82,19 +85,24 @@ export class Journal<Image, Change> {
     begin(snapshot?.state);
     this.#length = await this.#replay(apply);
     await this.#openFile();
+    this.#isOpen = true;
   }
 
-  /** Resolves when the batch is on disk. When it throws the batch is not there, or the journal is closed. One call at a time. */
+  /** Resolves when the batch is on disk. When it throws, the batch is no part of the journal. One call at a time. */
   async append(batch: readonly Change[]): Promise<void> {
-    if (this.#file === undefined) throw new CiliumError('System', `${this.#folder} is not open`);
+    if (!this.#isOpen) throw new CiliumError('System', `${this.#folder} is not open`);
+    const file = this.#file ?? (await this.#openFile());
     const line = Buffer.from(formatLine(batch));
     try {
-      await this.#file.appendFile(line);
-      await this.#file.datasync();
+      if (this.#hasRest) await this.#cutBack(file);
+      this.#hasRest = true;
+      await file.appendFile(line);
+      await file.datasync();
     } catch (cause) {
-      await this.#cutBack();
+      await this.#cutBack(file).catch(() => undefined);
       throw new CiliumError('System', `write ${join(this.#folder, this.#journalName)}`, {}, cause);
     }
+    this.#hasRest = false;
     this.#length += line.length;
   }
 
@@ -107,7 +115,7 @@ export class Journal<Image, Change> {
   async compact(state: Image): Promise<void> {
     const text = JSON.stringify({ format: 1, generation: this.#generation + 1, state });
     await writeFileAtomic(this.#snapshotPath, text);
-    await this.close();
+    await this.#closeFile();
     this.#generation++;
     this.#snapshotLength = text.length;
     this.#length = 0;
@@ -115,6 +123,11 @@ export class Journal<Image, Change> {
   }
 
   async close(): Promise<void> {
+    this.#isOpen = false;
+    await this.#closeFile();
+  }
+
+  async #closeFile(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
     await file?.close();
@@ -128,28 +141,26 @@ export class Journal<Image, Change> {
     return `journal-${this.#generation}.log`;
   }
 
-  /** Takes away what a failed write left; if even that fails, nothing can be written until the next `open`. */
-  async #cutBack(): Promise<void> {
-    try {
-      await this.#file?.truncate(this.#length);
-      await this.#file?.sync();
-    } catch {
-      await this.close().catch(() => undefined);
-    }
+  /** Takes away what a failed write left; while that fails, nothing can be written. */
+  async #cutBack(file: FileHandle): Promise<void> {
+    await file.truncate(this.#length);
+    await file.sync();
+    this.#hasRest = false;
   }
 
   /** Opens the journal of this generation, cut to its known length, and removes those of others. */
-  async #openFile(): Promise<void> {
+  async #openFile(): Promise<FileHandle> {
     const path = join(this.#folder, this.#journalName);
     try {
-      this.#file = await open(path, 'a', 0o600);
-      this.#tornBytes = (await this.#file.stat()).size - this.#length;
-      await this.#file.truncate(this.#length);
-      await this.#file.sync();
+      const file = await open(path, 'a', 0o600);
+      this.#file = file;
+      this.#tornBytes = (await file.stat()).size - this.#length;
+      await this.#cutBack(file);
       for (const name of await readdir(this.#folder)) {
         if (/^journal-\d+\.log$/.test(name) && name !== this.#journalName) await rm(join(this.#folder, name));
       }
       await syncFolder(this.#folder);
+      return file;
     } catch (cause) {
       throw new CiliumError('System', `open ${path}`, { path }, cause);
     }

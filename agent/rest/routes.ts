@@ -3,7 +3,7 @@
 /** The paths of the REST API: each reads its request, checks it and asks the agent's services. */
 import { Router, type Request, type RequestHandler } from 'express';
 import { daemonConfigurationSpec, labelConfigurationSpec, labels as labelList } from '../../api/models.ts';
-import { policyDelete, policyImport, policyImportQuery } from '../../api/models.ts';
+import { policyDelete, policyDeleteQuery, policyImport, policyImportQuery } from '../../api/models.ts';
 import type { PolicyImport } from '../../api/models.ts';
 import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted } from '../../api/models.ts';
 import { PATHS } from '../../api/paths.ts';
@@ -124,6 +124,7 @@ function addPolicyRoutes(router: Router, services: AgentServices): void {
       const query = parseRequest(policyImportQuery, request.query, 'query');
       const replaceWithLabels = query['replace-with-labels']?.split(',').filter((label) => label !== '') ?? [];
       const revision = await services.importPolicy(sources, { replace: query.replace ?? false, replaceWithLabels });
+      if (query.brief === true) return { revision, policy: '' };
       return asPolicy({ revision, rules: sources.flatMap(({ items }) => items.map(({ value }) => value)) });
     }),
   );
@@ -131,9 +132,14 @@ function addPolicyRoutes(router: Router, services: AgentServices): void {
     PATHS.policy,
     answer(async (request): Promise<PolicyDeleted> => {
       const wanted = parseRequest(policyDelete, request.body ?? [], 'body');
-      const deleted = await services.deletePolicy(wanted);
-      if (wanted.length > 0 && deleted === 0) throw noRuleWith(wanted);
-      return { ...asPolicy(services.policy([])), deleted };
+      const { brief } = parseRequest(policyDeleteQuery, request.query, 'query');
+      const { revision, deleted, watchedFiles } = await services.deletePolicy(wanted);
+      if (wanted.length > 0 && deleted === 0) throw watchedFiles.length > 0 ? onlyIn(watchedFiles) : noRuleWith(wanted);
+      return {
+        ...(brief === true ? { revision, policy: '' } : asPolicy(services.policy([]))),
+        deleted,
+        ...(watchedFiles.length > 0 && { 'watched-files': [...watchedFiles] }),
+      };
     }),
   );
 }
@@ -166,6 +172,11 @@ function required<T>(value: T | undefined, what: string): T {
 
 function noRuleWith(labels: readonly string[]): CiliumError {
   return new CiliumError('NotFound', `no rule carries all of the labels ${labels.join(' ')}`);
+}
+
+function onlyIn(files: readonly string[]): CiliumError {
+  const what = `the rules with these labels come from ${files.join(', ')}, which the agent watches`;
+  return new CiliumError('InUse', `${what}; change or remove the file`, { files });
 }
 
 function asPolicy(view: PolicyView): Policy {

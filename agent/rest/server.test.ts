@@ -174,7 +174,10 @@ test('items come with the file and the lines where they were written', async (t)
   assert.equal((await client.importPolicy({ sources })).policy, JSON.stringify([rule, rule], undefined, 2));
   assert.deepEqual(services.imports[0]?.sources, sources);
   for (const wrong of [{ sources: [{ items: 5 }] }, { sources: [{ items: [{ value: rule, lines: [0] }] }] }, {}]) {
-    await assert.rejects(client.importPolicy(wrong as { sources: [] }), /body(: expected an array of rules or| field sources.0.items.0.lines.0)/);
+    await assert.rejects(
+      client.importPolicy(wrong as { sources: [] }),
+      /body(: expected an array of rules or| field sources.0.items.0.lines.0)/,
+    );
   }
 });
 

@@ -18,13 +18,21 @@ import type {
 import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../../api/policy-models.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
 
-/** Rules as plain data, as they were imported and in that order, with the revision of the repository. */
+/** Rules and CIDR groups as plain data, as they were imported and in that order, with the revision of the repository. */
 export interface PolicyView {
   readonly revision: number;
   readonly rules: readonly unknown[];
 }
 
 export interface PolicyImportOptions {
+export interface PolicyDeletion {
+  readonly revision: number;
+  /** How many went. */
+  readonly deleted: number;
+  /** Files that the agent watches and whose rules carry the labels, too. */
+  readonly watchedFiles: readonly string[];
+}
+
   /** Rules that carry the labels of an imported rule give way to it. */
   readonly replace: boolean;
   /** Rules that carry these labels (`source:key=value`) give way to the import. */
@@ -79,8 +87,8 @@ export interface AgentServices {
   policy(labels: readonly string[]): PolicyView;
   /** Checks and adds rules, remembers them durably and answers the new revision; refuses them as a whole or not at all. */
   importPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): Promise<number>;
-  /** Deletes the rules that carry all these labels; no labels: all rules. Answers how many went. */
-  deletePolicy(labels: readonly string[]): Promise<number>;
+  /** Deletes the rules and CIDR groups that carry all these labels; no labels: all. Those of watched files stay. */
+  deletePolicy(labels: readonly string[]): Promise<PolicyDeletion>;
 
   readonly questions: PolicyQuestions;
 

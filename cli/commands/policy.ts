@@ -8,7 +8,7 @@ import { formatLabel, parseSelectLabel } from '../../identity/label.ts';
 import type { Context } from '../context.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
 import { readPolicyFiles, withPlaces } from '../policy-files.ts';
-import { DEFAULT_WAIT, waitForRevision } from '../policy-wait.ts';
+import { DEFAULT_WAIT, IMPORT_WAIT, waitForRevision } from '../policy-wait.ts';
 import { registerQuestions } from './policy-questions.ts';
 
 interface ImportOptions extends OutputOptions {
@@ -76,12 +76,13 @@ async function importPolicy(context: Context, paths: readonly string[], options:
   const request: PolicyImportRequest = {
     replace: options.replace === true,
     replaceWithLabels: options.replaceWithLabels?.split(',') ?? [],
+    brief: options.print !== true && options.output === undefined,
   };
   const client = context.client();
   const policy = await client.importPolicy({ sources: files.sources }, request).catch((error: unknown) => {
     throw withPlaces(error, files);
   });
-  if (options.wait) await waitForRevision(client, policy.revision, DEFAULT_WAIT);
+  if (options.wait) await waitForRevision(client, policy.revision, IMPORT_WAIT);
   const rules = options.print === true ? `${policy.policy}\n` : '';
   context.print((await formatted(policy, options)) ?? `${rules}Revision: ${policy.revision}\n`);
 }
@@ -98,7 +99,11 @@ async function deletePolicy(context: Context, labels: readonly string[], options
   if (labels.length > 0 && options.all === true) {
     throw new CiliumError('InvalidArgument', 'give either labels or --all');
   }
-  const policy = await context.client().deletePolicy(labels.map(selectText));
+  const brief = options.output === undefined;
+  const policy = await context.client().deletePolicy(labels.map(selectText), { brief });
+  const kept = policy['watched-files'] ?? [];
+  if (kept.length > 0)
+    context.warn(`Rules of ${kept.join(', ')} stay: the agent watches the files; change or remove them`);
   context.print((await formatted(policy, options)) ?? `Revision: ${policy.revision}\n`);
 }
 

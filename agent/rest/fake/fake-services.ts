@@ -16,7 +16,7 @@ import { parseLabel, selectsLabel } from '../../../identity/label.ts';
 import type { PolicySource } from '../../../policy/resources/policy-item.ts';
 import { parseSources } from '../../../policy/resources/policy-source.ts';
 import { FakePolicy } from './fake-policy.ts';
-import type { AgentServices, MonitorListener, PolicyImportOptions, PolicyView } from '../services.ts';
+import type { AgentServices, MonitorListener, PolicyDeletion, PolicyImportOptions, PolicyView } from '../services.ts';
 
 export class FakeServices implements AgentServices {
   readonly listeners = new Set<MonitorListener>();
@@ -30,6 +30,7 @@ export class FakeServices implements AgentServices {
   readonly questions = this.world.answers;
   mapList: BpfMap[] = [];
   rules: unknown[] = [];
+  watchedFiles: string[] = [];
   revision = 1;
   /** Whether the endpoints enforce what is imported. */
   realizes = true;
@@ -94,12 +95,12 @@ export class FakeServices implements AgentServices {
     });
   }
 
-  deletePolicy(labels: readonly string[]): Promise<number> {
+  deletePolicy(labels: readonly string[]): Promise<PolicyDeletion> {
     const kept = this.rules.filter((rule) => !carries(rule, labels));
     const deleted = this.rules.length - kept.length;
     this.rules = kept;
     if (deleted > 0) this.revision += 1;
-    return Promise.resolve(deleted);
+    return Promise.resolve({ revision: this.revision, deleted, watchedFiles: this.watchedFiles });
   }
 
   maps(): readonly BpfMap[] {
