@@ -33,9 +33,9 @@ export type PolicyImportBody = readonly unknown[] | { readonly sources: readonly
 export interface PolicyImportRequest {
   readonly replace?: boolean;
   readonly replaceWithLabels?: readonly string[];
-}
   /** The answer is to carry no rules. */
   readonly brief?: boolean;
+}
 
 export class CiliumClient {
   readonly socketPath: string;
@@ -97,8 +97,8 @@ export class CiliumClient {
   importPolicy(body: PolicyImportBody, options: PolicyImportRequest = {}): Promise<Policy> {
     const query = new URLSearchParams();
     if (options.replace === true) query.set('replace', 'true');
-    const labels = options.replaceWithLabels ?? [];
     if (options.brief === true) query.set('brief', 'true');
+    const labels = options.replaceWithLabels ?? [];
     if (labels.length > 0) query.set('replace-with-labels', labels.join(','));
     return this.#call('PUT', query.size === 0 ? PATHS.policy : `${PATHS.policy}?${query.toString()}`, body);
   }

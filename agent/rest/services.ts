@@ -24,7 +24,6 @@ export interface PolicyView {
   readonly rules: readonly unknown[];
 }
 
-export interface PolicyImportOptions {
 export interface PolicyDeletion {
   readonly revision: number;
   /** How many went. */
@@ -33,6 +32,7 @@ export interface PolicyDeletion {
   readonly watchedFiles: readonly string[];
 }
 
+export interface PolicyImportOptions {
   /** Rules that carry the labels of an imported rule give way to it. */
   readonly replace: boolean;
   /** Rules that carry these labels (`source:key=value`) give way to the import. */
