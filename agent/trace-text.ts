@@ -5,8 +5,8 @@
  * peer's labels, then the verdict of the labels alone, then the ports where they decide.
  */
 import type { DirectionTrace, PolicyTrace, PortTrace } from '../policy/trace.ts';
-import type { EntryStep, PeerStep, RuleStep, SelectorStep } from '../policy/why/steps.ts';
-import { labelsText, packetText, peerText, portsText, ruleText, settingText } from './why-texts.ts';
+import type { EntryStep, PeerStep, RuleStep } from '../policy/why/steps.ts';
+import { labelsText, missingText, packetText, peerText, portsText, ruleText, settingText } from './why-texts.ts';
 
 const WORDS = {
   ingress: { title: 'Ingress', from: 'from', of: 'of' },
@@ -91,13 +91,4 @@ function portHits({ port, protocol = 'ANY', verdict, redirect, judgements }: Por
   );
   if (lines.length === 0) lines.push(`    No rule for port [${port}/${protocol}]`);
   return [...lines, `      ${verdict}${redirect ? ', through a proxy that asks its own rules' : ''}`];
-}
-
-function missingText({ missing }: SelectorStep): string {
-  return missing
-    .map(({ source, key, operator, values }) => {
-      if (operator === 'Equals') return `${source}:${key}=${values[0] ?? ''}`;
-      return `${source}:${key} ${operator}${values.length > 0 ? ` (${values.join(' ')})` : ''}`;
-    })
-    .join(', ');
 }

@@ -7,6 +7,7 @@ import { IP_PROTOCOL } from '../policy/map-entry.ts';
 import { peerToJson } from '../policy/rule-json.ts';
 import type { IcmpField, Peer, PortRule, PortSpec, Rule } from '../policy/rule.ts';
 import type { AllowingSetting } from '../policy/why/judge.ts';
+import type { SelectorStep } from '../policy/why/steps.ts';
 
 const SETTINGS: Readonly<Record<AllowingSetting, string>> = {
   'enforcement-never': 'policy enforcement is off (mode never)',
@@ -75,4 +76,14 @@ export function packetText({ protocol, port }: { readonly protocol: number; read
   const name = PROTOCOL_NAMES.get(protocol);
   if (protocol === IP_PROTOCOL.ICMP || protocol === IP_PROTOCOL.ICMPv6) return `${name} type ${port}`;
   return name === undefined ? `protocol ${protocol}` : `${port}/${name}`;
+}
+
+/** What labels lack for a selector: `any:id=app2, any:tier Exists` */
+export function missingText({ missing }: SelectorStep): string {
+  return missing
+    .map(({ source, key, operator, values }) => {
+      if (operator === 'Equals') return `${source}:${key}=${values[0] ?? ''}`;
+      return `${source}:${key} ${operator}${values.length > 0 ? ` (${values.join(' ')})` : ''}`;
+    })
+    .join(', ');
 }

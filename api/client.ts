@@ -21,6 +21,7 @@ import type {
   StatusResponse,
   VersionInfo,
 } from './models.ts';
+import type { FlowExplanationModel, FlowQuestion } from './explain-models.ts';
 import type { PolicyTraceResult, SelectorMapping, TraceSelector } from './policy-models.ts';
 import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { BASE_PATH, PATHS } from './paths.ts';
@@ -111,6 +112,11 @@ export class CiliumClient {
   /** Would a flow between these labels pass, and why? */
   tracePolicy(selector: TraceSelector): Promise<PolicyTraceResult> {
     return this.#call('GET', PATHS.policyResolve, selector);
+  }
+
+  /** Why does a flow pass, or not? */
+  explainFlow(question: FlowQuestion): Promise<FlowExplanationModel> {
+    return this.#call('GET', PATHS.policyExplain, question);
   }
 
   /** Selectors of peers in use. */

@@ -18,6 +18,7 @@ export const PATHS = {
   identities: '/identity',
   identity: '/identity/:id',
   policy: '/policy',
+  policyExplain: '/policy/explain',
   policyResolve: '/policy/resolve',
   policySelectors: '/policy/selectors',
   policySubjectSelectors: '/policy/subject-selectors',

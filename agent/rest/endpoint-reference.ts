@@ -24,6 +24,8 @@ const MATCHERS: Readonly<Record<string, Matcher>> = {
   ipv6: hasAddress('ipv6'),
 };
 
+export const ENDPOINT_PREFIXES: readonly string[] = Object.keys(MATCHERS);
+
 /**
  * Finds the endpoint that `reference` names; throws `InvalidArgument` for a form that does not exist
  * or that fits several, `NotFound` when none fits.
@@ -34,7 +36,7 @@ export function findEndpoint(endpoints: readonly Endpoint[], reference: string):
   const value = reference.slice(colon + 1);
   const matches = Object.hasOwn(MATCHERS, prefix) ? MATCHERS[prefix]! : undefined;
   if (matches === undefined) {
-    const known = Object.keys(MATCHERS).join(', ');
+    const known = ENDPOINT_PREFIXES.join(', ');
     throw new CiliumError('InvalidArgument', `unknown endpoint ID prefix "${prefix}" (known: ${known})`);
   }
   if (prefix === 'cilium-local' && !/^[1-9][0-9]{0,4}$/.test(value)) {

@@ -2,6 +2,7 @@
 
 /** Paths of the REST API below /policy that change nothing: who is selected, what would happen, and why. */
 import type { Router } from 'express';
+import { flowQuestion } from '../../api/explain-models.ts';
 import { PATHS } from '../../api/paths.ts';
 import { traceSelector } from '../../api/policy-models.ts';
 import { answer, bodyOf } from './answer.ts';
@@ -19,5 +20,9 @@ export function addQuestionRoutes(router: Router, questions: PolicyQuestions): v
   router.get(
     PATHS.policyResolve,
     answer((request) => questions.trace(bodyOf(request, traceSelector))),
+  );
+  router.get(
+    PATHS.policyExplain,
+    answer((request) => questions.explain(bodyOf(request, flowQuestion))),
   );
 }

@@ -15,6 +15,7 @@ import type {
   StatusResponse,
   VersionInfo,
 } from '../../api/models.ts';
+import type { CheckedFlowQuestion, FlowExplanationModel } from '../../api/explain-models.ts';
 import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../../api/policy-models.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
 
@@ -63,6 +64,8 @@ export interface PolicyQuestions {
   subjectSelectors(): readonly SelectorMapping[];
   /** Would a flow between these labels pass? Nobody needs to have them. */
   trace(selector: CheckedTraceSelector): PolicyTraceResult;
+  /** Why a flow passes or not, in both directions, by the rules and in the kernel. */
+  explain(question: CheckedFlowQuestion): FlowExplanationModel;
 }
 
 export interface AgentServices {

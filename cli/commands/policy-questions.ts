@@ -4,6 +4,7 @@
 import type { Command } from 'commander';
 import type { Context } from '../context.ts';
 import { withOutput } from '../output/print.ts';
+import type { ExplainOptions } from './policy-explain.ts';
 import type { SelectorsOptions } from './policy-selectors.ts';
 import type { TraceOptions } from './policy-trace.ts';
 
@@ -32,6 +33,17 @@ export function registerQuestions(group: Command, context: Context): void {
     .option('-v, --verbose', 'also the rules that are for others')
     .action(async (options: TraceOptions) => {
       await (await import('./policy-trace.ts')).tracePolicy(context, options);
+    });
+  withOutput(group.command('explain'))
+    .description('Say why a flow passes or not: rules, identities, what the kernel holds, and what would allow it')
+    .argument('<from>', 'endpoint (ID, container name or ID), IP address, identity:NUMBER, reserved:world, or labels')
+    .argument('<to>', 'the same')
+    .option('--dport <port>', 'port of the receiver: PORT[/tcp|udp|sctp]; without it only rules for all ports count')
+    .option('--icmp <type>', 'instead of a port: number or name of an ICMP message')
+    .option('--icmpv6 <type>', 'instead of a port: number or name of an ICMPv6 message')
+    .option('--suggest', 'print only the rule that would allow it, for `cilium policy import -`')
+    .action(async (from: string, to: string, options: ExplainOptions) => {
+      await (await import('./policy-explain.ts')).explainFlow(context, from, to, options);
     });
 }
 

@@ -3,7 +3,10 @@
 /** The policy of a fake agent: a real repository that knows the fake endpoints, and real answers. */
 import type { Endpoint } from '../../../api/models.ts';
 import { LabelSet } from '../../../identity/label-set.ts';
-import { LOCAL_IDENTITY_MIN, numericIdentity } from '../../../identity/numeric-identity.ts';
+import { LOCAL_IDENTITY_MIN, numericIdentity, RESERVED_IDENTITIES } from '../../../identity/numeric-identity.ts';
+import { Ipcache } from '../../../ipcache/ipcache.ts';
+import { Prefix } from '../../../net/ip.ts';
+import type { PolicyEntry } from '../../../policy/map-entry.ts';
 import { PolicyRepository } from '../../../policy/repository.ts';
 import { PolicyAnswers } from '../../policy-answers.ts';
 
@@ -12,17 +15,40 @@ export class FakePolicy {
   readonly answers: PolicyAnswers;
   #lastLocal: number = LOCAL_IDENTITY_MIN;
 
+  /** Entries that an endpoint's kernel map holds in place of those that the rules make. */
+  readonly kernel = new Map<number, readonly PolicyEntry[]>();
+
   constructor(endpoints: readonly Endpoint[]) {
+    const ipcache = new Ipcache();
+    ipcache.upsert(Prefix.parse('0.0.0.0/0'), { identity: RESERVED_IDENTITIES['world-ipv4'] }, 'agent-local');
+    ipcache.upsert(Prefix.parse('::/0'), { identity: RESERVED_IDENTITIES['world-ipv6'] }, 'agent-local');
     this.repository = new PolicyRepository({
       enforcement: 'default',
       allowLocalhost: 'auto',
-      cidrIdentities: { acquire: () => numericIdentity(this.#lastLocal++), release: () => undefined },
+      cidrIdentities: {
+        acquire: (prefix) => {
+          const identity = numericIdentity(this.#lastLocal++);
+          ipcache.upsert(prefix, { identity }, 'generated');
+          return identity;
+        },
+        release: (prefix) => ipcache.delete(prefix, 'generated'),
+      },
     });
     for (const { status } of endpoints) {
       const id = numericIdentity(status.identity!.id);
       this.repository.addIdentity(id, LabelSet.fromTexts(status.identity!.labels));
       this.repository.addSubject(id);
     }
-    this.answers = new PolicyAnswers({ repository: this.repository });
+    this.answers = new PolicyAnswers({
+      repository: this.repository,
+      endpoints: () => endpoints,
+      identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
+      kernelEntries: (id) => this.kernel.get(id) ?? this.#entriesOf(endpoints.find((endpoint) => endpoint.id === id)),
+    });
+  }
+
+  #entriesOf(endpoint: Endpoint | undefined): PolicyEntry[] | undefined {
+    const id = endpoint?.status.identity?.id;
+    return id === undefined ? undefined : [...this.repository.entries(numericIdentity(id))];
   }
 }
