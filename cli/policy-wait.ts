@@ -16,13 +16,15 @@ export interface WaitOptions {
 }
 
 export const DEFAULT_WAIT: WaitOptions = { sleepMs: 1000, failWaitMs: 60_000, maxWaitMs: 360_000 };
+/** What the agent just tried and could not do, it will not do by itself. */
+export const IMPORT_WAIT: WaitOptions = { ...DEFAULT_WAIT, failWaitMs: 0 };
 
 const FIRST_PAUSE_MS = 5;
 
 /** Nothing passes to or from these yet, or any more: they enforce every policy. */
 const CLOSED_STATES: readonly Endpoint['status']['state'][] = ['creating', 'waiting-for-identity', 'disconnecting'];
 
-/** Throws `Timeout` that names the endpoints which are behind. */
+/** Throws an error that names the endpoints which are behind, with the reasons of those that failed. */
 export async function waitForRevision(client: CiliumClient, revision: number, options: WaitOptions): Promise<void> {
   const begin = performance.now();
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, options.sleepMs)) {
@@ -31,20 +33,25 @@ export async function waitForRevision(client: CiliumClient, revision: number, op
     options.onProgress?.(endpoints.length - behind.length, endpoints.length);
     if (behind.length === 0) return;
     const waitedMs = performance.now() - begin;
-    const failed = behind.some(({ status }) => status.state === 'not-ready');
-    if (waitedMs >= (failed ? Math.min(options.failWaitMs, options.maxWaitMs) : options.maxWaitMs)) {
-      const names = behind.map(described).join(', ');
+    const failed = behind.filter(({ status }) => status.state === 'not-ready');
+    if (failed.length > 0 && waitedMs >= Math.min(options.failWaitMs, options.maxWaitMs)) {
+      const names = failed.map(describeFailed).join(', ');
+      throw new CiliumError('MapFull', `policy revision ${revision} is not in force on endpoints ${names}`);
+    }
+    if (waitedMs >= options.maxWaitMs) {
+      const names = behind.map(({ id, status }) => `${id} (${status.state})`).join(', ');
       throw new CiliumError('Timeout', `endpoints that do not enforce policy revision ${revision} yet: ${names}`);
     }
     await sleep(pauseMs);
   }
 }
 
-/** With the reason, when it is the state that has one. */
-function described({ id, status }: Endpoint): string {
+/** With the reason, and what it keeps. */
+function describeFailed({ id, status }: Endpoint): string {
   const [latest] = status.log;
-  const reason = status.state === 'not-ready' && latest?.state === status.state ? `: ${latest.message}` : '';
-  return `${id} (${status.state}${reason})`;
+  const kept = status.policy.realized['policy-revision'];
+  const state = kept > 0 ? `it keeps revision ${kept}, complete` : 'nothing passes';
+  return `${id} (${state}${latest?.state === status.state ? `: ${latest.message}` : ''})`;
 }
 
 function enforces({ status }: Endpoint, revision: number): boolean {

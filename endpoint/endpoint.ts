@@ -93,10 +93,11 @@ export class Endpoint {
     return [this.facts.ipv4, this.facts.ipv6].filter((address) => address !== undefined);
   }
 
-  /** Moves on; throws `Internal` on a way that does not exist. Staying in a state is not recorded. */
+  /** Moves on; throws `Internal` on a way that does not exist. Staying in a state is recorded if it is a failure of another kind. */
   become(state: EndpointState, reason: string, now: number): void {
-    if (state === this.#state) return;
-    if (!mayBecome(this.#state, state)) {
+    const stays = state === this.#state;
+    if (stays && (state !== 'not-ready' || this.#log.at(-1)?.reason === reason)) return;
+    if (!stays && !mayBecome(this.#state, state)) {
       throw new CiliumError('Internal', `endpoint ${this.id} cannot go from ${this.#state} to ${state}`);
     }
     this.#state = state;

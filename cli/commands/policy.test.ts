@@ -185,13 +185,21 @@ test('policy wait shows how far the endpoints are, and gives up with their names
   node.services.endpointList[0]!.status.state = 'not-ready';
   const failed = await node.run('policy', 'wait', '1', '--fail-wait-time', '0');
   assert.match(failed.stdout, /revision 1: 1\/2\n$/);
-  assert.equal(failed.stderr, 'Error: endpoints that do not enforce policy revision 1 yet: 173 (not-ready)\n');
-  const log = { code: 'Failure', message: 'policy has 17003 entries, 16384 fit', state: 'not-ready' } as const;
+  const { realized } = node.services.endpointList[0]!.status.policy;
+  const revision = realized['policy-revision'];
+  assert.match(failed.stderr, /^Error: policy revision 1 is not in force on endpoints 173 \(it keeps revision /);
+  const log = { code: 'Failure', message: 'the policy needs 17003 map entries', state: 'not-ready' } as const;
   node.services.endpointList[0]!.status.log = [{ ...log, timestamp: '2026-11-21T05:57:23.106Z' }];
   const told = await node.run('policy', 'wait', '1', '--fail-wait-time', '0');
-  assert.match(told.stderr, /yet: 173 \(not-ready: policy has 17003 entries, 16384 fit\)\n$/);
+  assert.ok(
+    told.stderr.endsWith(`173 (it keeps revision ${revision}, complete: the policy needs 17003 map entries)\n`),
+  );
   node.services.endpointList[0]!.status.state = 'creating'; // nothing passes there yet
   assert.match((await node.run('policy', 'wait', '1')).stdout, /: 1\/1\n$/);
   const late = await node.run('policy', 'wait', '2', '--max-wait-time', '0');
   assert.match(late.stderr, /revision 2 yet: 29 \(ready\)\n$/);
+  node.services.endpointList[0]!.status.state = 'not-ready';
+  const imported = await node.runWith(GOOD, 'policy', 'import', '-');
+  assert.match(imported.stderr, /^Error: policy revision \d+ is not in force on endpoints 173 /, 'without waiting');
+  assert.equal(imported.status, 1);
 });
