@@ -14,9 +14,9 @@ import type { RepositoryView } from './repository-view.ts';
 import { ENTITIES, type Direction, type Rule, type Section } from './rule.ts';
 import { subjectKind } from './subject-policy.ts';
 import type { FlowEnd } from './why/flow-end.ts';
-import type { Judgement, Packet } from './why/judge.ts';
+import { judge, type Judgement, type Packet } from './why/judge.ts';
 import { narrowSelector, type NarrowSelector } from './why/narrow.ts';
-import { isManaged, type AskedSubject } from './why/subject.ts';
+import { isManaged, withoutRequirements, type AskedSubject } from './why/subject.ts';
 
 export interface Suggestion {
   /** Ready for `policy import`; none when it is enough that `remove` goes. */
@@ -66,7 +66,10 @@ export function suggest(view: RepositoryView, denied: readonly DeniedDirection[]
   const rules = new Map<string, object>();
   const wider: Wider[] = [];
   const impossible: Direction[] = [];
-  for (const one of denied.filter(needsRule)) {
+  const remove: Obstacle[] = [];
+  for (const one of denied) {
+    remove.push(...denies(one));
+    if (!needsRule(one)) continue;
     const { direction } = one;
     const subject = subjectSelector(view, one.subject.labels);
     const peer = peerMember(view, one.peer);
@@ -74,6 +77,9 @@ export function suggest(view: RepositoryView, denied: readonly DeniedDirection[]
       impossible.push(direction);
       continue;
     }
+    const unmet = peer.kind === 'Endpoints' ? unmetRequirements(one) : [];
+    remove.push(...unmet);
+    if (unmet.length > 0 && !needsRule({ ...one, judgement: judgeUnrequired(view, one, packet) })) continue;
     const { l4, exact } = portMember(packet);
     const member = `${direction === 'ingress' ? 'from' : 'to'}${peer.kind}`;
     const selector = subjectKind(one.subject.labels).isHost ? 'nodeSelector' : 'endpointSelector';
@@ -88,7 +94,7 @@ export function suggest(view: RepositoryView, denied: readonly DeniedDirection[]
     if (peer.alsoSelects.length > 0) wider.push({ direction, part: 'peer', identities: peer.alsoSelects });
     if (!exact) wider.push({ direction, part: 'ports', identities: [] });
   }
-  return { rules: [...rules.values()], label, remove: denied.flatMap(obstacles), wider, impossible };
+  return { rules: [...rules.values()], label, remove, wider, impossible };
 }
 
 function endsOf({ direction, subject, peer }: DeniedDirection): { from: FlowEnd; to: FlowEnd } {
@@ -100,20 +106,26 @@ function needsRule({ judgement: { hits, setting } }: DeniedDirection): boolean {
   return setting === undefined && hits.every(({ deny }) => deny);
 }
 
-function obstacles(denied: DeniedDirection): Obstacle[] {
-  const { direction, asked, peer, judgement } = denied;
-  const denies = judgement.hits
+/** Denies that hit the flow. */
+function denies({ direction, judgement: { hits } }: DeniedDirection): Obstacle[] {
+  return hits
     .filter(({ deny }) => deny)
-    .map(({ rule, section, entry }) => ({ direction, kind: 'denies' as const, rule, section, entry }));
-  if (!needsRule(denied) || !isEndpoint(peer.labels)) return denies;
-  const requires = [...asked.rules].flatMap((rule) =>
-    rule.entries[direction].flatMap(({ requires: required = [] }, entry) =>
-      required.every((selector) => selector.matches(peer.labels))
+    .map(({ rule, section, entry }) => ({ direction, kind: 'denies', rule, section, entry }));
+}
+
+/** Requirements narrow the selectors of endpoints in every rule of the subject, in ours too. */
+function unmetRequirements({ direction, asked, peer }: DeniedDirection): Obstacle[] {
+  return [...asked.rules].flatMap((rule) =>
+    rule.entries[direction].flatMap(({ requires = [] }, entry) =>
+      requires.every((selector) => selector.matches(peer.labels))
         ? []
         : [{ direction, kind: 'requires' as const, rule, section: direction, entry }],
     ),
   );
-  return [...denies, ...requires];
+}
+
+function judgeUnrequired(view: RepositoryView, { direction, asked, peer }: DeniedDirection, packet: Packet): Judgement {
+  return judge(view, withoutRequirements(view, asked), direction, peer.labels, packet);
 }
 
 /** Told apart from all that may be subjects, too. */
@@ -174,11 +186,6 @@ function rangeMember(view: RepositoryView, labels: LabelSet, range: Prefix): Pee
   if (range.length > 0) return { kind: 'CIDR', list: [range.toString()], alsoSelects: inside };
   const world = [...labels].find(({ key }) => key.startsWith('world'))!;
   return { kind: 'Entities', list: [world.key], alsoSelects: inside };
-}
-
-/** False of peers that rules know by entity or by address. */
-function isEndpoint(labels: LabelSet): boolean {
-  return labels.first(LABEL_SOURCE.reserved) === undefined && labels.first(LABEL_SOURCE.cidr) === undefined;
 }
 
 const PORT_PROTOCOLS = new Map<number, string>([

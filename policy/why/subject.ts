@@ -5,7 +5,7 @@ import type { LabelSet } from '../../identity/label-set.ts';
 import { LABEL_SOURCE } from '../../identity/label.ts';
 import type { NumericIdentity } from '../../identity/numeric-identity.ts';
 import { EndpointSelector } from '../../identity/selector.ts';
-import { filtersOf, requirementsOf, type FilterSpec, type Requirements } from '../filter.ts';
+import { filtersOf, NO_REQUIREMENTS, requirementsOf, type FilterSpec, type Requirements } from '../filter.ts';
 import { l4Key, type L4Key } from '../map-entry.ts';
 import type { RepositoryView } from '../repository-view.ts';
 import { speaksOf, type Direction, type Rule } from '../rule.ts';
@@ -53,20 +53,23 @@ export function askedSubject(
     ? view.rules.filter((rule) => acceptsRule(kind, rule) && rule.subject.selector.matches(labels))
     : [];
   const requirements = requirementsOf(rules);
-  const acts = managed && !isFree(view, kind);
-  const filters = (acts ? rules : []).flatMap((rule) =>
-    filtersOf(rule, view.context, requirements).flatMap((spec) =>
-      needsNoAuthentication(spec) ? [{ rule, spec }] : [],
-    ),
+  const filters = managed && isFree(view, kind) === undefined ? ruleFilters(view, rules, requirements) : [];
+  const portsOf = (spec: FilterSpec): readonly L4Key[] => l4KeysOf(view, spec, identity);
+  return { labels, managed, rules: new Set(rules), requirements, filters, portsOf };
+}
+
+/** The subject as it would be if no rule required anything of peers. */
+export function withoutRequirements(view: RepositoryView, subject: AskedSubject): AskedSubject {
+  const filters = subject.filters.length === 0 ? [] : ruleFilters(view, subject.rules, NO_REQUIREMENTS);
+  return { ...subject, requirements: NO_REQUIREMENTS, filters };
+}
+
+function ruleFilters(view: RepositoryView, rules: Iterable<Rule>, requirements: Requirements): RuleFilter[] {
+  return [...rules].flatMap((rule) =>
+    filtersOf(rule, view.context, requirements)
+      .filter(needsNoAuthentication)
+      .map((spec) => ({ rule, spec })),
   );
-  return {
-    labels,
-    managed,
-    rules: new Set(rules),
-    requirements,
-    filters,
-    portsOf: (spec) => l4KeysOf(view, spec, identity),
-  };
 }
 
 /** True of labels that an endpoint or the local host can have. */
