@@ -26,6 +26,7 @@ const owners = {
   koffi: '^datapath/ffi/',
   express: '^(driver|ipam|agent)/',
   dockerode: '^agent/',
+  etcd3: '^kvstore/etcd/',
   winston: '^runtime/',
   re2js: '^runtime/',
   yaml: '^(api|cli)/',

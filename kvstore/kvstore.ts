@@ -70,6 +70,8 @@ export interface WatchHandlers {
 }
 
 export interface Watch {
+  /** Resolves when the store follows; rejects when the watch is over before that. Nobody has to look. */
+  readonly started: Promise<void>;
   /** No handler is called afterwards. May be called twice. */
   close(): void;
 }

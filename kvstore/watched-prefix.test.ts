@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ManualClock, settle } from '../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../runtime/logger.ts';
-import type { KvEntry, KvList, Watch, WatchHandlers } from './kvstore.ts';
+import type { KvEntry, KvEvent, KvList, Watch, WatchHandlers } from './kvstore.ts';
 import { WatchedPrefix } from './watched-prefix.ts';
 
 /** A store of which a test decides when it answers what. */
@@ -13,24 +13,51 @@ class ScriptedStore {
   revision = 0;
   failures = 0;
   handlers: WatchHandlers | undefined;
+  /** One event a revision, from `#first` on. */
+  #history: KvEvent[] = [];
+  #first = 1;
   readonly watchedFrom: number[] = [];
+  lists = 0;
+  refusals = 0;
 
   list(): Promise<KvList> {
     if (this.failures > 0) {
       this.failures--;
       return Promise.reject(new Error('away'));
     }
+    this.lists++;
     return Promise.resolve({ entries: [...this.entries.values()], revision: this.revision });
   }
 
   watch(_prefix: string, fromRevision: number, handlers: WatchHandlers): Watch {
     this.watchedFrom.push(fromRevision);
+    if (this.refusals > 0) {
+      this.refusals--;
+      queueMicrotask(() => handlers.onEnd('lost'));
+      return { started: Promise.reject(new Error('away')), close: () => undefined };
+    }
     this.handlers = handlers;
+    queueMicrotask(() => {
+      if (this.handlers !== handlers) return;
+      if (fromRevision < this.#first) this.end('compacted');
+      else for (const event of this.#history.slice(fromRevision - this.#first)) handlers.onEvents([event]);
+    });
     return {
+      started: Promise.resolve(),
       close: () => {
         this.handlers = undefined;
       },
     };
+  }
+
+  #tell(event: KvEvent): void {
+    this.#history.push(event);
+    this.handlers?.onEvents([event]);
+  }
+
+  compact(): void {
+    this.#history = [];
+    this.#first = this.revision + 1;
   }
 
   put(key: string, value: string): void {
@@ -38,12 +65,11 @@ class ScriptedStore {
     const createRevision = this.entries.get(key)?.createRevision ?? modRevision;
     const entry = { key, value, createRevision, modRevision };
     this.entries.set(key, entry);
-    this.handlers?.onEvents([{ type: 'put', entry }]);
+    this.#tell({ type: 'put', entry });
   }
 
   delete(key: string): void {
-    const modRevision = ++this.revision;
-    if (this.entries.delete(key)) this.handlers?.onEvents([{ type: 'delete', key, modRevision }]);
+    if (this.entries.delete(key)) this.#tell({ type: 'delete', key, modRevision: ++this.revision });
   }
 
   end(reason: 'compacted' | 'lost'): void {
@@ -84,23 +110,44 @@ test('start resolves after the first list, then changes are told with what was t
   assert.equal(store.handlers, undefined);
 });
 
-for (const reason of ['compacted', 'lost'] as const) {
-  test(`after a watch that ended as ${reason} the difference is told, and nothing twice`, async () => {
-    const store = new ScriptedStore();
-    for (const key of ['p/same', 'p/changed', 'p/gone']) store.put(key, '1');
-    const { prefix, told } = follow(store);
-    await prefix.start(new AbortController().signal);
-    told.length = 0;
-    store.end(reason);
-    store.put('p/changed', '2');
-    store.delete('p/gone');
-    store.put('p/new', '1');
-    await settle();
-    assert.deepEqual(told, ['delete p/gone 1', 'put p/changed 1>2', 'put p/new new>1']);
-    assert.equal(store.watchedFrom.at(-1), store.revision + 1);
-    await prefix.stop();
-  });
-}
+test('after a watch that ended as compacted the difference is told, and nothing twice', async () => {
+  const store = new ScriptedStore();
+  for (const key of ['p/same', 'p/changed', 'p/gone']) store.put(key, '1');
+  const { prefix, told } = follow(store);
+  await prefix.start(new AbortController().signal);
+  told.length = 0;
+  store.end('compacted');
+  store.put('p/changed', '2');
+  store.delete('p/gone');
+  store.put('p/new', '1');
+  await settle();
+  assert.deepEqual(told, ['delete p/gone 1', 'put p/changed 1>2', 'put p/new new>1']);
+  assert.equal(store.watchedFrom.at(-1), store.revision + 1);
+  await prefix.stop();
+});
+
+test('a watch that was lost goes on where it ended, without a list, however often that has to be tried', async () => {
+  const store = new ScriptedStore();
+  store.put('p/a', '1');
+  const { prefix, told, clock } = follow(store);
+  await prefix.start(new AbortController().signal);
+  store.put('p/a', '2');
+  store.refusals = 3;
+  store.end('lost');
+  store.put('p/a', '3');
+  store.delete('p/a');
+  await settle();
+  assert.deepEqual(told.splice(0), ['put p/a new>1', 'put p/a 1>2']);
+  await clock.advance(10_000);
+  assert.deepEqual(told.splice(0), ['put p/a 2>3', 'delete p/a 3']);
+  assert.deepEqual([store.lists, store.watchedFrom], [1, [2, 3, 3, 3, 3]]);
+  store.end('lost');
+  store.put('p/b', '1');
+  store.compact();
+  await settle();
+  assert.deepEqual([store.lists, told], [2, ['put p/b new>1']]);
+  await prefix.stop();
+});
 
 test('a list that fails is repeated with back-off; start waits for it or for its signal', async () => {
   const store = new ScriptedStore();
@@ -126,7 +173,7 @@ test('whatever happens, what was told adds up to what is there', async () => {
   const step = fc.oneof(
     fc.record({ do: fc.constant('put' as const), key: fc.nat(4), value: fc.nat(9) }),
     fc.record({ do: fc.constant('delete' as const), key: fc.nat(4) }),
-    fc.record({ do: fc.constant('end' as const) }),
+    fc.record({ do: fc.constantFrom('compacted' as const, 'lost' as const, 'compact' as const) }),
     fc.record({ do: fc.constant('settle' as const) }),
   );
   await fc.assert(
@@ -147,7 +194,8 @@ test('whatever happens, what was told adds up to what is there', async () => {
       for (const action of steps) {
         if (action.do === 'put') store.put(`p/${action.key}`, String(action.value));
         else if (action.do === 'delete') store.delete(`p/${action.key}`);
-        else if (action.do === 'end') store.end('compacted');
+        else if (action.do === 'compact') store.compact();
+        else if (action.do === 'compacted' || action.do === 'lost') store.end(action.do);
         else await settle();
       }
       await settle();

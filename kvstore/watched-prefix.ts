@@ -3,9 +3,9 @@
 /**
  * List-then-watch: a cache of all keys below a prefix that follows the store.
  *
- * The first list is told as puts; then come changes as they happen. When the watch ends, by compaction or a lost
- * connection, the prefix is listed again and the difference is told: what has gone as deletes, what is new or was written
- * since as puts. So listeners see every key's last state, but not every state between.
+ * The first list is told as puts; then come changes as they happen. A watch that is lost goes on where it ended. When
+ * the store no longer has what came after that, the prefix is listed again and the difference is told: what has gone as
+ * deletes, what is new or was written since as puts. So listeners see every key's last state, but not every state between.
  */
 import { Controller } from '../runtime/controller.ts';
 import type { Clock } from '../runtime/clock.ts';
@@ -34,13 +34,15 @@ export class WatchedPrefix implements Component {
   readonly #entries = new Map<string, KvEntry>();
   readonly #sync: Controller;
   #watch: Watch | undefined;
+  /** Revision after the last one that is known here; `undefined`: list first. */
+  #next: number | undefined;
   #onListed: (() => void) | undefined;
 
   constructor(options: WatchedPrefixOptions) {
     this.#options = options;
     this.name = `watch ${options.prefix}`;
     const { log, clock } = options;
-    this.#sync = new Controller({ name: this.name, run: () => this.#listAndWatch(), log, ...(clock && { clock }) });
+    this.#sync = new Controller({ name: this.name, run: () => this.#follow(), log, ...(clock && { clock }) });
   }
 
   /** Resolves when the first list is complete, however often that has to be tried. */
@@ -70,19 +72,34 @@ export class WatchedPrefix implements Component {
     return this.#entries;
   }
 
-  async #listAndWatch(): Promise<void> {
-    const { store, prefix } = this.#options;
-    const list = await store.list(prefix);
-    this.#replace(list);
-    this.#watch = store.watch(prefix, list.revision + 1, {
-      onEvents: (events) => events.forEach((event) => this.#apply(event)),
+  /** Resolves when the watch stands. */
+  async #follow(): Promise<void> {
+    const { store, prefix, log } = this.#options;
+    if (this.#next === undefined) {
+      const list = await store.list(prefix);
+      this.#replace(list);
+      this.#next = list.revision + 1;
+      this.#onListed?.();
+    }
+    let isStanding = false;
+    const watch = store.watch(prefix, this.#next, {
+      onEvents: (events) => {
+        for (const event of events) {
+          this.#apply(event);
+          this.#next = (event.type === 'put' ? event.entry.modRevision : event.modRevision) + 1;
+        }
+      },
       onEnd: (reason, error) => {
-        this.#options.log.debug('Watch ended, listing again', { prefix, reason, error });
+        log.debug('Watch ended', { prefix, reason, error });
         this.#watch = undefined;
-        this.#sync.trigger();
+        if (reason === 'compacted') this.#next = undefined;
+        // One that never stood is tried again with back-off.
+        if (isStanding || reason === 'compacted') this.#sync.trigger();
       },
     });
-    this.#onListed?.();
+    this.#watch = watch;
+    await watch.started;
+    isStanding = true;
   }
 
   #replace(list: KvList): void {

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 # To build and to run.
 packages='clang libc6-dev libbpf-dev libbpf1 linux-libc-dev busybox-static iproute2 iptables nftables util-linux procps bpftool'
-[ "${1:-}" != --tests ] || packages="$packages docker-compose"
+[ "${1:-}" != --tests ] || packages="$packages docker-compose etcd-server etcd-client"
 # Docker's own packages in place of Debian's do as well, and would be removed by these.
 command -v dockerd >/dev/null || packages="$packages docker.io"
 
@@ -52,12 +52,14 @@ install_packages() {
 	# shellcheck disable=SC2086
 	apt-get install -y --no-install-recommends $missing >>"$log" 2>&1 ||
 		fail "Debian packages could not be installed; is the network there? $(grep -E '^[EW]:' "$log" | tail -n 1) (all of it: $log)"
-	case $missing in *docker.io*)
-		# Nor does the engine start at the next boot: it was not there before.
-		if command -v systemctl >/dev/null; then
-			systemctl disable docker.service docker.socket containerd.service >>"$log" 2>&1 || true
-		fi ;;
-	esac
+	# Nor do they start at the next boot: they were not there before.
+	units=
+	case $missing in *docker.io*) units='docker.service docker.socket containerd.service' ;; esac
+	case $missing in *etcd-server*) units="$units etcd.service" ;; esac
+	if [ -n "$units" ] && command -v systemctl >/dev/null; then
+		# shellcheck disable=SC2086
+		systemctl disable $units >>"$log" 2>&1 || true
+	fi
 	allow_services
 }
 

@@ -69,6 +69,11 @@ class EmbeddedBackend implements KvstoreBackend {
     await settle();
   }
 
+  async until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
+    await this.settle();
+    assert.ok(await check(), what);
+  }
+
   async close(): Promise<void> {
     await this.engine.stop();
     await rm(this.folder, { recursive: true, force: true });

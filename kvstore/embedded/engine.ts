@@ -23,7 +23,7 @@ import {
   type Watch,
   type WatchHandlers,
 } from '../kvstore.ts';
-import { LockTable } from './lock-table.ts';
+import { LockTable } from '../lock-table.ts';
 import { changeSchema, stateSchema, StoreState, type Change, type StateImage } from './state.ts';
 import { WatchHub } from './watch-hub.ts';
 

@@ -53,7 +53,7 @@ export class WatchHub {
     } else {
       for (const events of this.#history.slice(fromRevision - this.#first)) this.#enqueue(watcher, events);
     }
-    return { close: () => void this.#watchers.delete(watcher) };
+    return { started: Promise.resolve(), close: () => void this.#watchers.delete(watcher) };
   }
 
   #enqueue(watcher: Watcher, events: readonly KvEvent[]): void {

@@ -18,8 +18,10 @@ export interface KvstoreBackend {
   endSession(client: Kvstore): Promise<void>;
   /** Makes the server forget all history. */
   compact(client: Kvstore): Promise<void>;
-  /** Waits until what is under way has arrived. */
+  /** Gives what is under way the time to arrive, for tests that nothing does. */
   settle(): Promise<void>;
+  /** Waits until it is so; fails when it does not become so. */
+  until(what: string, check: () => boolean | Promise<boolean>): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -181,7 +183,7 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
         ],
       });
       await client.delete('w/b');
-      await backend.settle();
+      await backend.until('all changes are told', () => recording.batches.length === 3);
       assert.deepEqual(recording.batches[0], ['put w/a=1']);
       assert.deepEqual(recording.batches[1]?.toSorted(), ['delete w/old', 'put w/a=2', 'put w/b=1']);
       assert.deepEqual(recording.batches.slice(2), [['delete w/b']]);
@@ -198,6 +200,7 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
     await client.put('w/a', '2');
     const recording = record(client, 'w/', first);
     await client.put('w/a', '3');
+    await backend.until('all changes are told', () => recording.batches.length === 3);
     await backend.settle();
     assert.deepEqual(recording.batches.flat(), ['put w/a=1', 'put w/a=2', 'put w/a=3']);
     recording.watch.close();
@@ -208,7 +211,7 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
     await client.put('w/a', '2');
     await backend.compact(client);
     const recording = record(client, 'w/', first);
-    await backend.settle();
+    await backend.until('the watch ends', () => recording.end !== undefined);
     assert.deepEqual([recording.batches, recording.end], [[], 'compacted']);
   });
 
@@ -216,10 +219,9 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
     const revision = await client.put('a', '1');
     await client.put('leased', '1', { leased: true });
     const recording = record(client, '', revision + 1);
-    await backend.settle();
+    await recording.watch.started;
     await backend.restart();
-    await backend.settle();
-    assert.equal(recording.end, 'lost');
+    await backend.until('the watch ends', () => recording.end === 'lost');
     const again = await backend.connect();
     assert.deepEqual(
       (await again.list('')).entries.map(({ key }) => key),
@@ -240,6 +242,7 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
     await client.stop();
     assert.ok(await other.get('s/leased'));
     await backend.passSessionTtl();
+    await backend.until('the key goes', () => recording.batches.length > 0);
     assert.deepEqual(recording.batches, [['delete s/leased']]);
     assert.ok(await other.get('s/plain'));
   });
@@ -261,13 +264,13 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
     const unsubscribe = client.onSessionLost(() => lost++);
     await client.put('k', '1', { leased: true });
     await backend.endSession(client);
-    await backend.settle();
-    assert.equal(lost, 1);
+    await backend.until('the client is told', () => lost === 1);
     assert.equal(await client.get('k'), undefined);
     await client.put('k', '2', { leased: true });
     assert.equal(client.isOwn((await client.get('k'))!), true);
     unsubscribe();
     await backend.endSession(client);
+    await backend.until('the key goes', async () => (await client.get('k')) === undefined);
     await backend.settle();
     assert.equal(lost, 1);
   });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Locks between the clients of one process, given in the order they were asked for. */
-import { CiliumError } from '../../errors/cilium-error.ts';
-import type { Clock } from '../../runtime/clock.ts';
+import { CiliumError } from '../errors/cilium-error.ts';
+import type { Clock } from '../runtime/clock.ts';
 
 export class LockTable {
   readonly #clock: Clock;

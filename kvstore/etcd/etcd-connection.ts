@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * The way to a cluster of etcd members: one is used until it fails, then the next.
+ *
+ * What reads is tried on every member. What writes is tried again only if it has certainly not been done; otherwise the
+ * caller is told `KvstoreUnavailable` and decides, because a condition that held at the first attempt may fail at the
+ * second just because the first was carried out.
+ */
+import type { IResponseHeader } from 'etcd3';
+import { CiliumError } from '../../errors/cilium-error.ts';
+import { checkConfig, type EtcdConfig, type EtcdTimes } from './etcd-config.ts';
+import { EtcdEndpoint, type EtcdService, type EtcdStream } from './etcd-endpoint.ts';
+import { toError, toFault, type EtcdFault } from './etcd-fault.ts';
+
+/** More at once means that etcd hangs; further requests are refused. */
+const MAX_PENDING = 10_000;
+
+interface Answered {
+  readonly header: IResponseHeader;
+}
+
+export class EtcdConnection {
+  readonly config: EtcdConfig;
+  readonly times: EtcdTimes;
+  readonly endpoints: readonly EtcdEndpoint[];
+  #current: number;
+  #pending = 0;
+  #clusterId: string | undefined;
+  /** Told when the answers come from another cluster than before: revisions mean nothing any more. */
+  onOtherCluster: () => void = () => undefined;
+
+  /** `random`: uniform in [0, 1); where to begin, so that nodes spread over members. */
+  constructor(config: EtcdConfig, times: EtcdTimes, random: () => number = Math.random) {
+    this.endpoints = checkConfig(config).map((url) => new EtcdEndpoint(url, config, times));
+    this.config = config;
+    this.times = times;
+    this.#current = Math.floor(random() * this.endpoints.length);
+  }
+
+  /** `what`: for the error, such as `read key`. */
+  read<T extends Answered>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
+    return this.#request(what, service, method, message, true);
+  }
+
+  write<T extends Answered>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
+    return this.#request(what, service, method, message, false);
+  }
+
+  /** A stream to the present member, and what to call when it failed. */
+  async stream<Request, Response>(
+    service: EtcdService,
+    method: string,
+    timeoutMs?: number,
+  ): Promise<{ stream: EtcdStream<Request, Response>; failed: (what: string, error: unknown) => CiliumError }> {
+    const endpoint = this.endpoints[this.#current]!;
+    const failed = (what: string, error: unknown): CiliumError => {
+      const fault = toFault(error, this.config);
+      this.#note(endpoint, fault);
+      // A stream with a token that is no longer valid is told that it lacks permission.
+      if (this.config.username !== undefined && fault.kind === 'refused') endpoint.renew();
+      return toError(what, endpoint.url, fault, error);
+    };
+    try {
+      return { stream: await endpoint.stream<Request, Response>(service, method, timeoutMs), failed };
+    } catch (error) {
+      if (error instanceof CiliumError) throw error;
+      throw failed('stream', error);
+    }
+  }
+
+  /** Notes which cluster has answered. */
+  saw({ cluster_id: id }: IResponseHeader): void {
+    const known = this.#clusterId;
+    this.#clusterId = id;
+    if (known !== undefined && known !== id) this.onOtherCluster();
+  }
+
+  close(): void {
+    for (const endpoint of this.endpoints) endpoint.close();
+  }
+
+  async #request<T extends Answered>(
+    what: string,
+    service: EtcdService,
+    method: string,
+    message: unknown,
+    isRepeatable: boolean,
+  ): Promise<T> {
+    if (this.#pending >= MAX_PENDING) {
+      throw new CiliumError('KvstoreUnavailable', `etcd ${what}: too many requests wait for an answer`);
+    }
+    this.#pending++;
+    try {
+      const response = await this.#tryAll<T>(what, isRepeatable, (endpoint) =>
+        endpoint.request<T>(service, method, message),
+      );
+      this.saw(response.header);
+      return response;
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  async #tryAll<T>(what: string, isRepeatable: boolean, ask: (endpoint: EtcdEndpoint) => Promise<T>): Promise<T> {
+    const failures: CiliumError[] = [];
+    let mayRenew = true;
+    for (let count = this.endpoints.length, first = this.#current, i = 0; i < count;) {
+      const endpoint = this.endpoints[(first + i) % count]!;
+      try {
+        return await ask(endpoint);
+      } catch (error) {
+        if (error instanceof CiliumError) throw error;
+        const fault = toFault(error, this.config);
+        this.#note(endpoint, fault);
+        const failure = toError(what, endpoint.url, fault, error);
+        if (fault.kind === 'token' && mayRenew) mayRenew = false;
+        else if (fault.kind !== 'away' || !(isRepeatable || fault.isUndone)) throw failure;
+        else {
+          failures.push(failure);
+          i++;
+        }
+      }
+    }
+    const [failure] = failures;
+    if (failures.length === 1) throw failure!;
+    const reasons = failures.map(({ details }) => `${details['endpoint'] as string}: ${details['reason'] as string}`);
+    const isMistake = failures.every(({ details }) => details['isMistake'] === true);
+    throw new CiliumError('KvstoreUnavailable', `etcd ${what}: ${reasons.join('; ')}`, { reasons, isMistake }, failure);
+  }
+
+  #note(endpoint: EtcdEndpoint, { kind }: EtcdFault): void {
+    if (kind === 'token') endpoint.renew();
+    if (kind === 'away' && this.endpoints[this.#current] === endpoint) {
+      this.#current = (this.#current + 1) % this.endpoints.length;
+    }
+  }
+}
