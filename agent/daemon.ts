@@ -50,6 +50,7 @@ import { NodeAddresses } from './node-addresses.ts';
 import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
 import { PolicyAnswers } from './policy-answers.ts';
+import { importLanguage, NO_PROXY_PORT, RESTORED_LANGUAGE } from './policy-language.ts';
 import { PolicyService } from './policy-service.ts';
 import { RestServer } from './rest/server.ts';
 import { SeenFlows } from './seen-flows.ts';
@@ -131,6 +132,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
     enforcement: options.enablePolicy,
     allowLocalhost: options.allowLocalhost,
     cidrIdentities,
+    proxyPort: () => NO_PROXY_PORT,
   });
   const docker = new DockerEngine(options.dockerHost.replace('unix://', ''), clock);
   const identities = new Identities({
@@ -182,7 +184,8 @@ function components(options: AgentOptions, log: Logger): Component[] {
     repository,
     enforce,
     stateDir,
-    parse: { regex: re2 },
+    parse: { regex: re2, language: importLanguage(options) },
+    remembered: RESTORED_LANGUAGE,
     watching: false,
     log: subsystem('policy'),
   });

@@ -82,6 +82,12 @@ export const AGENT_OPTIONS = {
     description:
       'Whether the host may always reach its containers (always) or needs a rule once ingress is enforced (policy, auto).',
   }),
+  l7Rules: option<'refuse' | 'drop'>({
+    schema: z.enum(['refuse', 'drop']),
+    default: 'refuse',
+    description:
+      'What becomes of rules that need a proxy (L7 rules, server names, TLS, listeners), as there is none yet: they are refused, or taken in, and what the proxy would have to judge is dropped. Rules taken in earlier stay, and drop.',
+  }),
   labels: option({
     schema: z.array(z.string()),
     default: [] as string[],

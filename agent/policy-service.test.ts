@@ -13,6 +13,7 @@ import { PolicyRepository } from '../policy/repository.ts';
 import { Journal } from '../runtime/journal.ts';
 import { silentLogger } from '../runtime/logger.ts';
 import { re2 } from '../runtime/re2.ts';
+import { importLanguage, RESTORED_LANGUAGE } from './policy-language.ts';
 import { PolicyService } from './policy-service.ts';
 
 const RULE = { endpointSelector: { matchLabels: { id: 'app1' } }, ingress: [{}], labels: ['unit=shop'] };
@@ -50,7 +51,7 @@ function folder(): string {
   return path;
 }
 
-async function start(stateDir: string, minCompactionBytes?: number): Promise<World> {
+async function start(stateDir: string, minCompactionBytes?: number, l7Rules?: 'refuse' | 'drop'): Promise<World> {
   const prefixes = new Set<string>();
   let last = 0x01000000;
   const repository = new PolicyRepository({
@@ -70,7 +71,8 @@ async function start(stateDir: string, minCompactionBytes?: number): Promise<Wor
     repository,
     enforce: () => void enforced.push(repository.revision),
     stateDir,
-    parse: { language: WHOLE_LANGUAGE, regex: re2 },
+    parse: { language: l7Rules ? importLanguage({ l7Rules }) : WHOLE_LANGUAGE, regex: re2 },
+    ...(l7Rules && { remembered: RESTORED_LANGUAGE }),
     watching: true,
     log: silentLogger,
     ...(minCompactionBytes !== undefined && { minCompactionBytes }),
@@ -227,4 +229,19 @@ test('a journal that has grown is written anew, and nothing is lost', async () =
   assert.ok(existsSync(join(stateDir, 'policy/snapshot.json')));
   await policy.import(plain(OTHER), {});
   assert.deepEqual((await start(stateDir)).policy.rules(), policy.rules());
+});
+
+test('rules that need a proxy are taken in or refused as the option says, and stay once they are in', async () => {
+  const stateDir = folder();
+  const dropping = await start(stateDir, undefined, 'drop');
+  await dropping.policy.import([{ items: [{ value: L7_RULE }] }], {});
+  await dropping.policy.stop();
+  const refusing = await start(stateDir, undefined, 'refuse');
+  assert.equal(refusing.policy.rules().length, 1);
+  const again = refusing.policy.import([{ items: [{ value: L7_RULE }] }], {});
+  await assert.rejects(again, {
+    code: 'Unsupported',
+    message: /toPorts\[0\]\.rules: this needs a proxy.*--l7-rules=drop/,
+  });
+  assert.equal(refusing.policy.rules().length, 1);
 });

@@ -6,6 +6,7 @@
  */
 import { CiliumError } from '../errors/cilium-error.ts';
 import type { Label } from '../identity/label.ts';
+import type { Language } from '../policy/language.ts';
 import { hasLabels, replacedRules, type ImportOptions } from '../policy/replacement.ts';
 import type { PolicyRepository } from '../policy/repository.ts';
 import { cidrGroupToJson, type NamedCidrGroup } from '../policy/resources/cidr-group.ts';
@@ -27,6 +28,8 @@ export interface PolicyServiceDeps {
   readonly stateDir: string;
   /** What rules may say. */
   readonly parse: ResourceOptions;
+  /** What rules that are remembered may say; default: the same. */
+  readonly remembered?: Language;
   readonly log: Logger;
   /** Whether rules of watched files belong to their files; without a watcher they are as all others. */
   readonly watching: boolean;
@@ -50,13 +53,14 @@ export class PolicyService {
   readonly #groups = new Map<string, NamedCidrGroup>();
   #compaction: NodeJS.Timeout | undefined;
 
-  constructor({ repository, enforce, log, watching, ...storage }: PolicyServiceDeps) {
+  constructor({ repository, enforce, log, watching, remembered, ...storage }: PolicyServiceDeps) {
     this.#repository = repository;
     this.#enforce = enforce;
     this.#parse = storage.parse;
     this.#log = log;
     this.#watching = watching;
-    this.#store = new PolicyStore(storage);
+    const { parse } = storage;
+    this.#store = new PolicyStore({ ...storage, parse: { ...parse, ...(remembered && { language: remembered }) } });
   }
 
   /** Reads what is remembered, before anything is enforced; answers how many rules. Throws when it cannot be used. */

@@ -41,9 +41,9 @@ export async function readPolicyFiles(paths: readonly string[], stdin: () => Rea
   return { documents, sources: documents.map((document) => sourceOf(document, fileOf(document))) };
 }
 
-/** The error with each of its problems at its file, line and column; an error that has no problems stays as it is. */
-export function withPlaces(error: unknown, { documents }: PolicyFiles): unknown {
-  if (!isCiliumError(error) || !Array.isArray(error.details.problems)) return error;
+/** The error with each of its problems at its file, line and column; one that has no problems is thrown again. */
+export function withPlaces(error: unknown, { documents }: PolicyFiles): CiliumError {
+  if (!isCiliumError(error) || !Array.isArray(error.details.problems)) throw error;
   const problems = error.details.problems as readonly Problem[];
   return new CiliumError(error.code, describeProblems(problems, documents).join('\n'));
 }

@@ -32,7 +32,7 @@ export const DATAPATH_LANGUAGE: Language = {
   l7: false,
   fqdns: false,
   expanded: false,
-  cidrGroups: false,
+  cidrGroups: true,
   nodes: false,
   hostPolicies: false,
   authentication: false,

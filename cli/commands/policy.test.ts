@@ -162,6 +162,21 @@ test('policy validate needs no agent', async (t) => {
   );
 });
 
+test('policy validate tells which rules an agent may refuse', async (t) => {
+  const node = await startNode(t);
+  const l7 = '"protocol": "TCP" }], "rules": { "http": [{ "path": "/v1/.*" }] }';
+  const path = await file(node, 'l7.json', GOOD.replace(/"protocol": "TCP"\s*\}\s*\]/, l7));
+  const { stdout, stderr, status } = await runCommand(['policy', 'validate', path], { env: { CILIUM_SOCK: '/none' } });
+  assert.equal(status, 0);
+  assert.match(stdout, /are valid/);
+  assert.match(stderr, /^Warning: valid, but refused .*\n.*l7\.json:\d+:\d+: rules\[0\].*\.rules: .*--l7-rules=drop/);
+  const wrong = await file(node, 'wrong.json', GOOD.replace(/"protocol": "TCP"\s*\}\s*\]/, l7.replace('.*', '(')));
+  assert.match(
+    (await runCommand(['policy', 'validate', wrong], { env: { CILIUM_SOCK: '/none' } })).stderr,
+    /http\[0\]\.path: expected a regular expression \(RE2\), found "\/v1\/\(": missing closing \)/,
+  );
+});
+
 test('policy delete wants labels or --all, and answers the revision', async (t) => {
   const node = await startNode(t);
   await node.runWith(GOOD, 'policy', 'import', '-');

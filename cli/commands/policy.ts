@@ -3,8 +3,9 @@
 /** `cilium policy import|get|delete|validate|wait`. */
 import { InvalidArgumentError, type Command } from 'commander';
 import type { PolicyImportRequest } from '../../api/client.ts';
-import { CiliumError } from '../../errors/cilium-error.ts';
+import { CiliumError, describeError } from '../../errors/cilium-error.ts';
 import { formatLabel, parseSelectLabel } from '../../identity/label.ts';
+import type { PolicyContent } from '../../policy/resources/policy-source.ts';
 import type { Context } from '../context.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
 import { readPolicyFiles, withPlaces } from '../policy-files.ts';
@@ -110,11 +111,22 @@ async function deletePolicy(context: Context, labels: readonly string[], options
 async function validatePolicy(context: Context, paths: readonly string[], options: { print?: boolean }): Promise<void> {
   const files = await readPolicyFiles(paths, () => context.io.stdin);
   const { parseSources } = await import('../../policy/resources/policy-source.ts');
+  const { DATAPATH_LANGUAGE } = await import('../../policy/language.ts');
+  const { needsProxy } = await import('../../policy/l7/redirect.ts');
   const { re2 } = await import('../../runtime/re2.ts');
-  try {
-    parseSources(files.sources, { regex: re2 });
-  } catch (error) {
-    throw withPlaces(error, files);
+  const parse = (l7: boolean): PolicyContent => {
+    try {
+      return parseSources(files.sources, { language: { ...DATAPATH_LANGUAGE, l7 }, regex: re2 });
+    } catch (error) {
+      throw withPlaces(error, files);
+    }
+  };
+  if (parse(true).rules.some(needsProxy)) {
+    try {
+      parse(false);
+    } catch (error) {
+      context.warn(`Warning: valid, but refused unless the agent is told otherwise:\n${describeError(error)}`);
+    }
   }
   if (options.print === true)
     context.print(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** What in a port rule sends traffic to a proxy, and which one is stronger. */
-import type { PortRule } from '../rule.ts';
+import type { PortRule, Rule } from '../rule.ts';
 
 export type Parser = 'http' | 'kafka' | 'generic' | 'tls' | 'dns' | 'listener';
 
@@ -21,6 +21,13 @@ const PRIORITY: Readonly<Record<Parser, number>> = {
   dns: 121,
   listener: 126,
 };
+
+/** Whether a rule sends anything to a proxy. */
+export function needsProxy({ entries }: Rule): boolean {
+  return [...entries.ingress, ...entries.egress].some(({ toPorts = [] }) =>
+    toPorts.some((portRule) => redirectOf(portRule) !== undefined),
+  );
+}
 
 /** Undefined: a plain port. */
 export function redirectOf({

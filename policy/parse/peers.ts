@@ -47,8 +47,7 @@ export function readPeers(members: Members, direction: Direction, deny: boolean)
 
   for (const [suffix, reader] of Object.entries(READERS)) {
     if (suffix === 'Nodes') read(word + suffix, reader, language.nodes ? undefined : OFF.nodes);
-    else if (suffix === 'Groups')
-      read(word + suffix, reader, language.expanded ? undefined : OFF.groups);
+    else if (suffix === 'Groups') read(word + suffix, reader, language.expanded ? undefined : OFF.groups);
     else read(word + suffix, reader);
   }
   if (direction === 'egress') {
@@ -89,7 +88,7 @@ export function readCidrSet(item: Cursor): CidrSetPeer | undefined {
       );
     }
     if (!language.cidrGroups)
-      members.unsupported(['cidrGroupRef', 'cidrGroupSelector'], 'CIDR groups are not supported');
+      members.unsupported(['cidrGroupRef', 'cidrGroupSelector'], 'there are no CIDR groups here; write the prefixes');
     const cidr = members.get('cidr');
     const prefix = members.read('cidr', (member) => (member.value === '' ? undefined : readPrefixWithLength(member)));
     const groupRef = members.read('cidrGroupRef', (member) => member.string()) || undefined;
