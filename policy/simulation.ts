@@ -13,7 +13,8 @@ import type { NumericIdentity } from '../identity/numeric-identity.ts';
 import type { Prefix } from '../net/ip.ts';
 import { findConflicts, mayConflict } from './conflicts.ts';
 import { filtersOf } from './filter.ts';
-import type { ImportOptions, PolicyRepository } from './repository.ts';
+import { replacedRules, type ImportOptions } from './replacement.ts';
+import type { PolicyRepository } from './repository.ts';
 import type { RepositoryView } from './repository-view.ts';
 import { DIRECTIONS, type Direction, type Rule } from './rule.ts';
 import { ChangedPrefixes } from './why/changed-prefixes.ts';
@@ -87,7 +88,7 @@ export function simulateImport<F extends SimulatedFlow>(
     removed,
     prefixes: {
       added: Array.from(prefixes.added.values(), ({ prefix }) => prefix),
-      gone: prefixes.gone.map(({ prefix }) => prefix),
+      gone: [...prefixes.gone.values()],
     },
     differences,
     flows: judged,
@@ -96,14 +97,8 @@ export function simulateImport<F extends SimulatedFlow>(
 
 function rulesOf(repository: PolicyRepository, change: PolicyChange): { added: readonly Rule[]; removed: Rule[] } {
   if ('deleteLabels' in change) return { added: [], removed: repository.rules(change.deleteLabels) };
-  const { add, options: { replace = false, replaceWithLabels } = {} } = change;
-  const replaced = [
-    ...(replaceWithLabels === undefined ? [] : [replaceWithLabels]),
-    ...(replace ? add.map(({ labels }) => labels).filter((labels) => labels.length > 0) : []),
-  ];
-  const distinct = new Map(replaced.map((labels) => [JSON.stringify(labels), labels]));
-  const removed = new Set([...distinct.values()].flatMap((labels) => repository.rules(labels)));
-  return { added: add, removed: [...removed] };
+  const { add, options = {} } = change;
+  return { added: add, removed: [...replacedRules(repository.rules(), add, options)] };
 }
 
 function refuseRedirects({ hasProxy, context }: RepositoryView, added: readonly Rule[]): void {

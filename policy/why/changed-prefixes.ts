@@ -37,11 +37,10 @@ const NOBODY: ReadonlySet<NumericIdentity> = new Set();
 
 export class ChangedPrefixes {
   readonly added = new Map<NumericIdentity, { readonly prefix: Prefix; readonly labels: LabelSet }>();
-  readonly gone: readonly { readonly prefix: Prefix; readonly identity: NumericIdentity }[];
+  readonly gone: ReadonlyMap<NumericIdentity, Prefix>;
   readonly moved: readonly MovedIdentity[];
   readonly #families: Families;
   readonly #known: (id: NumericIdentity) => LabelSet | undefined;
-  readonly #goneIds: ReadonlySet<NumericIdentity>;
   readonly #before = new PrefixTrie<NumericIdentity>();
   readonly #after = new PrefixTrie<NumericIdentity>();
   /** Knows the new identities only. */
@@ -56,12 +55,13 @@ export class ChangedPrefixes {
     }
     const mentions = countPrefixes(added, context.groups);
     const leaving = countPrefixes(removed, context.groups);
-    this.gone = [...leaving].flatMap(([text, { prefix, count }]) => {
-      const use = cidrUse(prefix);
-      return use?.count === count && !mentions.has(text) ? [{ prefix, identity: use.identity }] : [];
-    });
-    this.#goneIds = new Set(this.gone.map(({ identity }) => identity));
-    for (const { prefix } of this.gone) this.#after.delete(prefix);
+    this.gone = new Map(
+      [...leaving].flatMap(([text, { prefix, count }]) => {
+        const use = cidrUse(prefix);
+        return use?.count === count && !mentions.has(text) ? [[use.identity, prefix]] : [];
+      }),
+    );
+    for (const prefix of this.gone.values()) this.#after.delete(prefix);
     for (const { prefix } of mentions.values()) {
       if (cidrUse(prefix) !== undefined) continue;
       const id = numericIdentity(FIRST_NEW + this.added.size);
@@ -72,7 +72,7 @@ export class ChangedPrefixes {
     }
     this.moved = [
       ...Array.from(this.added, ([after, { prefix }]) => ({ before: this.identityBefore(prefix), after, prefix })),
-      ...this.gone.map(({ prefix, identity }) => ({ before: identity, after: this.identityAfter(prefix), prefix })),
+      ...Array.from(this.gone, ([before, prefix]) => ({ before, after: this.identityAfter(prefix), prefix })),
     ];
   }
 
@@ -90,11 +90,6 @@ export class ChangedPrefixes {
     return this.added.get(id)?.labels ?? this.#known(id);
   }
 
-  /** Has no more addresses after the change. */
-  isGone(id: NumericIdentity): boolean {
-    return this.#goneIds.has(id);
-  }
-
   /** True when its addresses decide who this is: of the world, of a prefix, or of nobody who is known. */
   isOutside(id: NumericIdentity): boolean {
     const labels = this.labelsOf(id);
@@ -107,9 +102,9 @@ export class ChangedPrefixes {
     return own.length > 0 ? own : EVERYWHERE.filter((range) => this.#world(range) === id);
   }
 
-  /** Identities after the change whose prefix lies in this one. */
-  inside(prefix: Prefix): Iterable<NumericIdentity> {
-    return this.#after.inside(prefix);
+  /** Identities before or after the change whose prefix lies in this one. */
+  inside(prefix: Prefix): ReadonlySet<NumericIdentity> {
+    return new Set([...this.#before.inside(prefix), ...this.#after.inside(prefix)]);
   }
 
   /** New identities that the selector selects. */

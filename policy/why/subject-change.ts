@@ -91,21 +91,21 @@ export class SubjectChange {
     for (const peer of moved) this.#compare(peer);
     const known = wide ? [...this.#kept.peers(), ...concerned] : concerned;
     for (const id of known) {
-      if (!prefixes.added.has(id) && !prefixes.isGone(id)) this.#compare({ before: id, after: id });
+      if (!prefixes.added.has(id) && !prefixes.gone.has(id)) this.#compare({ before: id, after: id });
     }
   }
 
   /** Peers with the same changes together, those for whom nothing changes last; none when nothing changes at all. */
   groups(): PeerGroup[] {
     const others = JSON.stringify(this.#others);
-    const inside = this.#insideChanged(others);
+    const inside = this.#insideOther(others);
     for (const id of inside) this.#remember(this.#peerOfIdentity(id), this.#others);
     const groups = new Map<string, { peers: SimulatedPeer[]; changes: readonly PortChange[] }>();
     if (this.#others.length > 0) groups.set(others, { peers: [{ kind: 'others' }], changes: this.#others });
     for (const [key, peer] of this.#peers) {
       const changes = this.#changes.get(key)!;
       const text = JSON.stringify(changes);
-      if (text === others && !inside.has(peer.after)) continue;
+      if (text === others && !inside.has(this.#ownOf(peer))) continue;
       const group = groups.get(text) ?? { peers: [], changes };
       groups.set(text, group);
       group.peers.push(this.#nameOf(peer));
@@ -132,8 +132,7 @@ export class SubjectChange {
     const outside = peerAddress !== undefined && this.#prefixes.isOutside(peer);
     if (outside)
       return { before: this.#prefixes.identityBefore(peerAddress), after: this.#prefixes.identityAfter(peerAddress) };
-    const gone = this.#prefixes.gone.find(({ identity }) => identity === peer);
-    return { before: peer, after: gone === undefined ? peer : this.#prefixes.identityAfter(gone.prefix) };
+    return this.#peerOfIdentity(peer);
   }
 
   #compare(peer: Peer): void {
@@ -150,12 +149,11 @@ export class SubjectChange {
   }
 
   /** Identities inside prefixes for which something else changes than for others: a reader would take them as included. */
-  #insideChanged(others: string): Set<NumericIdentity> {
+  #insideOther(others: string): Set<NumericIdentity> {
     const found = new Set<NumericIdentity>();
-    for (const [key, { before, after }] of this.#peers) {
-      const changes = this.#changes.get(key)!;
-      if (changes.length === 0 || JSON.stringify(changes) === others) continue;
-      const own = this.#prefixes.added.has(after) ? after : before;
+    for (const [key, peer] of this.#peers) {
+      if (JSON.stringify(this.#changes.get(key)) === others) continue;
+      const own = this.#ownOf(peer);
       for (const range of this.#prefixes.rangesOf(own)) {
         for (const id of this.#prefixes.inside(range)) if (id !== own) found.add(id);
       }
@@ -163,15 +161,22 @@ export class SubjectChange {
     return found;
   }
 
-  /** Of one that has addresses after the change. */
-  #peerOfIdentity(after: NumericIdentity): Peer {
-    const added = this.#prefixes.added.get(after);
-    return { before: added === undefined ? after : this.#prefixes.identityBefore(added.prefix), after };
+  /** Its addresses, and where they come from or go to. */
+  #peerOfIdentity(id: NumericIdentity): Peer {
+    const added = this.#prefixes.added.get(id);
+    if (added !== undefined) return { before: this.#prefixes.identityBefore(added.prefix), after: id };
+    const gone = this.#prefixes.gone.get(id);
+    return { before: id, after: gone === undefined ? id : this.#prefixes.identityAfter(gone) };
   }
 
-  #nameOf({ before, after }: Peer): SimulatedPeer {
-    const added = this.#prefixes.added.get(after);
+  /** The identity that the peer is: a new one, or that which it has before the change. */
+  #ownOf({ before, after }: Peer): NumericIdentity {
+    return this.#prefixes.added.has(after) && this.#peerOfIdentity(after).before === before ? after : before;
+  }
+
+  #nameOf(peer: Peer): SimulatedPeer {
+    const added = this.#prefixes.added.get(this.#ownOf(peer));
     if (added !== undefined) return { kind: 'prefix', ...added };
-    return { kind: 'identity', identity: before, labels: this.#view.peers.labelsOf(before)! };
+    return { kind: 'identity', identity: peer.before, labels: this.#view.peers.labelsOf(peer.before)! };
   }
 }
