@@ -86,7 +86,7 @@ export const AGENT_OPTIONS = {
     schema: z.enum(['refuse', 'drop']),
     default: 'refuse',
     description:
-      'What becomes of rules that need a proxy (L7 rules, server names, TLS, listeners), as there is none yet: they are refused, or taken in, and what the proxy would have to judge is dropped. Rules taken in earlier stay, and drop.',
+      'What becomes of rules that need a proxy (L7 rules, server names, TLS, listeners), as there is none yet: they are refused, or taken in, and what the proxy would have to judge is dropped (reason 178). Rules taken in earlier stay, and drop.',
   }),
   labels: option({
     schema: z.array(z.string()),

@@ -84,10 +84,10 @@ export class DockerNode {
   }
 
   /** One container asks another's web server; answers its name, or undefined when there is no answer. */
-  async ask(from: string, address: string): Promise<string | undefined> {
+  async ask(from: string, address: string, port = 80): Promise<string | undefined> {
     const host = address.includes(':') ? `[${address}]` : address;
     // By timeout and not by wget's own -T, with which Debian's busybox 1.35 crashes.
-    const wget = ['timeout', '2', 'wget', '-q', '-O', '-', `http://${host}/`];
+    const wget = ['timeout', '2', 'wget', '-q', '-O', '-', `http://${host}:${port}/`];
     const { status, stdout } = await this.lab.run(['docker', 'exec', from, ...wget]);
     return status === 0 ? stdout.trim() : undefined;
   }
