@@ -94,6 +94,8 @@ export class PolicyRepository {
 
   #enforcement: EnforcementMode;
   #lastRuleId = 0;
+  /** Items of toFQDNs by their label, and how many rules have each. */
+  readonly #fqdns = new Map<string, { readonly peer: FqdnPeer; count: number }>();
   #revision = 1;
 
   constructor(options: PolicyRepositoryOptions) {
@@ -285,10 +287,9 @@ export class PolicyRepository {
     for (const identity of this.#cidrIdentities.release(held)) this.removeIdentity(identity);
   }
 
-  /** The names and patterns of toFQDNs in use: addresses learned for them are to get their labels (`fqdnLabel`). */
+  /** The items of toFQDNs in use; `FqdnIdentities` gives the addresses of names identities that they select. */
   fqdnPeers(): FqdnPeer[] {
-    const peers = Array.from(this.#rules.values(), ({ rule }) => peersOf(rule)).flat();
-    return [...new Map(peers.flatMap((peer) => (peer.kind === 'fqdns' ? [[fqdnLabel(peer).key, peer]] : []))).values()];
+    return Array.from(this.#fqdns.values(), ({ peer }) => peer);
   }
 
   /** Everything that rules say about the first packet of a flow, whichever of it wins. */
@@ -368,6 +369,7 @@ export class PolicyRepository {
     return stored;
   }
 
+    this.#countFqdns(rule, 1);
   /** The rule keeps its place among the others, for `#install` under the same number. */
   #uninstall(stored: SubjectRule): void {
     this.#groupUsers.delete(stored);
@@ -376,6 +378,7 @@ export class PolicyRepository {
     this.#subjectCache.release(stored.rule.subject.selector, stored);
     for (const identity of this.#cidrIdentities.release(stored.prefixes)) this.removeIdentity(identity);
   }
+    this.#countFqdns(stored.rule, -1);
 
   #remove(stored: SubjectRule): void {
     this.#uninstall(stored);
@@ -387,6 +390,17 @@ export class PolicyRepository {
     const policies = new Set(added.filter(({ rule }) => mayConflict(rule)).flatMap((stored) => [...stored.policies]));
     for (const { rules } of policies) {
       const staying = [...rules].filter((stored) => !gone.has(stored)).map(({ rule }) => rule);
+  #countFqdns(rule: Rule, step: 1 | -1): void {
+    for (const peer of peersOf(rule)) {
+      if (peer.kind !== 'fqdns') continue;
+      const { key } = fqdnLabel(peer);
+      const use = this.#fqdns.get(key) ?? { peer, count: 0 };
+      use.count += step;
+      if (use.count > 0) this.#fqdns.set(key, use);
+      else this.#fqdns.delete(key);
+    }
+  }
+
       const conflicts = findConflicts(staying, this.#context);
       if (conflicts.length > 0) throw new CiliumError('InvalidArgument', conflicts.join('\n'), { conflicts });
     }

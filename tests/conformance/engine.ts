@@ -4,7 +4,6 @@
 import { LABEL_SOURCE, type Label } from '../../identity/label.ts';
 import { LabelSet } from '../../identity/label-set.ts';
 import {
-  cidrLabels,
   DUAL_STACK,
   GLOBAL_IDENTITY_MIN,
   LOCAL_IDENTITY_MIN,
@@ -17,10 +16,9 @@ import {
 } from '../../identity/numeric-identity.ts';
 import { IpAddress, Prefix } from '../../net/ip.ts';
 import { PrefixTrie } from '../../net/prefix-trie.ts';
+import { FqdnIdentities } from '../../policy/fqdn-identities.ts';
 import { WHOLE_LANGUAGE, type Language } from '../../policy/language.ts';
-import { dnsRuleMatches } from '../../policy/l7/dns.ts';
 import { lookupEntry, type PolicyPacket } from '../../policy/lookup.ts';
-import { fqdnLabel } from '../../policy/peer-selectors.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../../policy/map-entry.ts';
 import { parseRules } from '../../policy/parse/rule.ts';
 import { PolicyRepository, type ImportOptions } from '../../policy/repository.ts';
@@ -64,6 +62,7 @@ export class ConformanceEngine {
   readonly #prefixes = new PrefixTrie<NumericIdentity>();
   /** Of addresses that DNS names stand for. */
   readonly #named = new Map<string, NumericIdentity>();
+  readonly #fqdns: FqdnIdentities;
   readonly #world: World;
   readonly #entries = new Map<string, readonly PolicyEntry[]>();
   #lastLocal = LOCAL_IDENTITY_MIN;
@@ -81,12 +80,26 @@ export class ConformanceEngine {
       proxyPort: ({ priority }) => FIRST_PROXY_PORT + priority,
       cidrIdentities: {
         acquire: (prefix: Prefix) => {
+          this.#fqdns.addPrefix(prefix);
           const identity = numericIdentity(this.#lastLocal++);
           this.#prefixes.set(prefix, identity);
           return identity;
         },
-        release: (prefix: Prefix) => void this.#prefixes.delete(prefix),
+        release: (prefix: Prefix) => {
+          this.#fqdns.removePrefix(prefix);
+          this.#prefixes.delete(prefix);
+        },
       },
+    });
+    this.#fqdns = new FqdnIdentities({
+      selectors: () => this.repository.fqdnPeers(),
+      policy: this.repository,
+      numbers: { acquire: () => numericIdentity(this.#lastLocal++), release: () => undefined },
+      ipcache: {
+        upsert: (prefix, { identity }) => void this.#named.set(prefix.toString(), numericIdentity(identity)),
+        delete: (prefix) => void this.#named.delete(prefix.toString()),
+      },
+      families: this.#families,
     });
     for (const [name, { labels = {}, cidrs }] of Object.entries(world.cidrGroups ?? {})) {
       this.repository.setCidrGroup(name, {
@@ -97,6 +110,7 @@ export class ConformanceEngine {
       });
     }
     this.#addEndpoints();
+    this.#addNames();
   }
 
   /** Members that Cilium does not know it passes over; this product refuses them. */
@@ -115,12 +129,12 @@ export class ConformanceEngine {
   /** Imports rules, and then gives the addresses that DNS names stand for the labels that the rules ask for. */
   import(rules: readonly Rule[], options: ImportOptions = {}): void {
     this.repository.import(rules, options);
-    this.#learnNames();
+    this.#settleNames();
   }
 
   deleteByLabels(labels: readonly Label[]): number {
     const { deleted } = this.repository.deleteByLabels(labels);
-    this.#learnNames();
+    this.#settleNames();
     return deleted;
   }
 
@@ -168,25 +182,19 @@ export class ConformanceEngine {
     return entries;
   }
 
-  /** An address that a name stands for has an identity of its own, with the labels that the rules now ask for. */
-  #learnNames(): void {
-    const selectors = this.repository.fqdnPeers();
-    const labels = new Map<string, Label[]>();
+  /** Hands over what names stand for, as a DNS proxy would. */
+  #addNames(): void {
+    const addresses = new Map<string, IpAddress[]>();
     for (const { name, ips } of this.#world.dnsCache ?? []) {
-      const found = selectors.filter((selector) => dnsRuleMatches(selector, name)).map(fqdnLabel);
-      for (const ip of ips) {
-        const address = IpAddress.parse(ip).toString();
-        labels.set(address, [...(labels.get(address) ?? []), ...found]);
-      }
+      addresses.set(name, [...(addresses.get(name) ?? []), ...ips.map((ip) => IpAddress.parse(ip))]);
     }
-    for (const [address, found] of labels) {
-      const identity = this.#named.get(address) ?? numericIdentity(this.#lastLocal++);
-      this.#named.set(address, identity);
-      this.repository.addIdentity(
-        identity,
-        LabelSet.of([...cidrLabels(Prefix.parse(address), this.#families), ...found]),
-      );
-    }
+    for (const [name, found] of addresses) this.#fqdns.setAddresses(name, found);
+  }
+
+  /** Addresses that names stand for follow the rules. */
+  #settleNames(): void {
+    this.#fqdns.settle();
+    this.#fqdns.publish();
   }
 
   /** Names of ports belong to an endpoint, so each has an identity of its own even where labels are equal. */
@@ -221,7 +229,7 @@ export class ConformanceEngine {
       throw new Error(`no identity is reserved for "${peer.entity}"`);
     }
     const address = IpAddress.parse(peer.ip);
-    const named = this.#named.get(address.toString());
+    const named = this.#named.get(Prefix.of(address).toString());
     if (named !== undefined) return named;
     return this.#prefixes.longest(address) ?? RESERVED_IDENTITIES[worldName(address.family, this.#families)];
   }
