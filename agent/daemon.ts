@@ -281,6 +281,8 @@ function components(options: AgentOptions, log: Logger): Component[] {
   const status = new StatusReport({ options, datapath, kvstore, docker, ipam, collector, ipcacheWriter: writer });
   const answers = new PolicyAnswers({
     repository,
+    policy,
+    flows,
     endpoints: () => services.endpoints(),
     identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
     kernelEntries: (id) => {

@@ -50,6 +50,12 @@ export function explanationModel(explanation: FlowExplanation, context: Explanat
   };
 }
 
+/** Rules as they are known among all rules of the repository. */
+export function referencesTo(rules: readonly Rule[], all: readonly Rule[]): RuleReference[] {
+  const numbers = new Map(all.map((rule, index) => [rule, index + 1]));
+  return rules.map((rule) => reference(rule, numbers.get(rule) ?? 0));
+}
+
 type Refer = (rule: Rule) => RuleReference;
 
 function reference(rule: Rule, number: number): RuleReference {

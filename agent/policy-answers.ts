@@ -3,19 +3,30 @@
 /** Answers what people ask about the policy, as models of the API; changes nothing. */
 import type { CheckedFlowQuestion, FlowExplanationModel } from '../api/explain-models.ts';
 import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../api/policy-models.ts';
+import type { SimulationModel } from '../api/simulation-models.ts';
+import { CiliumError } from '../errors/cilium-error.ts';
 import { LabelSet } from '../identity/label-set.ts';
+import { parseSelectLabel } from '../identity/label.ts';
 import { IpAddress } from '../net/ip.ts';
 import { explainFlow } from '../policy/explain-flow.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../policy/map-entry.ts';
+import type { ImportOptions } from '../policy/replacement.ts';
 import type { PolicyRepository, SelectorInfo } from '../policy/repository.ts';
+import { simulateImport } from '../policy/simulation.ts';
 import { tracePolicy } from '../policy/trace.ts';
-import { explanationModel } from './explanation-model.ts';
+import { explanationModel, referencesTo } from './explanation-model.ts';
+import { flowPairs } from './flow-pairs.ts';
 import { containerLabel, FlowEnds, type FlowEndsDeps, type NamedEnd } from './flow-ends.ts';
-import type { PolicyQuestions } from './rest/services.ts';
+import type { PolicyService } from './policy-service.ts';
+import type { PolicyImportOptions, PolicyQuestions, SimulatedChange } from './rest/services.ts';
+import type { SeenFlows } from './seen-flows.ts';
+import { flowDifferences, policyDifferences, sidesOf } from './simulation.ts';
 import { traceText } from './trace-text.ts';
 
 export interface PolicyAnswersDeps extends FlowEndsDeps {
   readonly repository: PolicyRepository;
+  readonly policy: Pick<PolicyService, 'planImport' | 'planDeletion'>;
+  readonly flows: Pick<SeenFlows, 'list' | 'skipped' | 'since'>;
   /** What the kernel holds for an endpoint; undefined when that is nothing yet. */
   readonly kernelEntries: (endpoint: number) => readonly PolicyEntry[] | undefined;
 }
@@ -62,11 +73,48 @@ export class PolicyAnswers implements PolicyQuestions {
     });
   }
 
+  simulate(change: SimulatedChange): SimulationModel {
+    const { repository, policy, flows } = this.#deps;
+    const context = { repository, endpoints: this.#deps.endpoints(), identityOfAddress: this.#deps.identityOfAddress };
+    const { added, removed } =
+      'delete' in change
+        ? policy.planDeletion(change.delete.map(parseSelectLabel))
+        : policy.planImport(change.sources, importOptions(change.options));
+    if (added.groups.length + removed.groups.length > 0) {
+      throw new CiliumError('Unsupported', 'a change of CIDR groups cannot be simulated; leave them out');
+    }
+    const identities = new Map(context.endpoints.map(({ id, status }) => [id, status.identity?.id]));
+    const pairs = flowPairs(flows.list(), (endpoint) => identities.get(endpoint));
+    const simulation = simulateImport(
+      repository,
+      { add: added.rules, options: { replaceRules: new Set(removed.rules) } },
+      { flows: pairs.flatMap((pair) => sidesOf(pair, context)) },
+    );
+    return {
+      revision: repository.revision,
+      rules: { added: simulation.added.length, removed: referencesTo(simulation.removed, repository.rules()) },
+      policies: policyDifferences(simulation, context),
+      flows: {
+        seen: pairs.length,
+        since: new Date(flows.since).toISOString(),
+        missed: flows.skipped,
+        changed: flowDifferences(simulation, context),
+      },
+    };
+  }
+
   /** The world is that of the family of the other end's address, or of the ICMP asked for. */
   #endsOf({ from, to, protocol }: CheckedFlowQuestion): [NamedEnd, NamedEnd] {
     const ipv6 = protocol === 'ICMPv6' || [from, to].some((name) => IpAddress.isValid(name) && name.includes(':'));
     return [this.#ends.find(from, ipv6 ? 6 : 4), this.#ends.find(to, ipv6 ? 6 : 4)];
   }
+}
+
+function importOptions({ replace, replaceWithLabels }: PolicyImportOptions): ImportOptions {
+  return {
+    replace,
+    ...(replaceWithLabels.length > 0 && { replaceWithLabels: replaceWithLabels.map(parseSelectLabel) }),
+  };
 }
 
 function selectorMapping({ selector, rules, identities }: SelectorInfo): SelectorMapping {

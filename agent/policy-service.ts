@@ -89,6 +89,16 @@ export class PolicyService {
     return [...groups.map(cidrGroupToJson), ...rules.map(ruleToJson)];
   }
 
+  /** What an import would bring and take away now. */
+  planImport(sources: readonly PolicySource[], options: ImportOptions): PolicyChange {
+    return this.#importing(parseSources(sources, this.#parse), options);
+  }
+
+  /** What a deletion would take away now. */
+  planDeletion(labels: readonly Label[]): PolicyChange {
+    return { removed: this.#free(this.#having(labels)), added: NOTHING };
+  }
+
   /** Checks everything, then adds it; answers the revision it is in force with. */
   async import(sources: readonly PolicySource[], options: ImportOptions): Promise<number> {
     const added = parseSources(sources, this.#parse);

@@ -62,6 +62,7 @@ export interface SeenFlowsDeps {
 
 export class SeenFlows {
   readonly #deps: SeenFlowsDeps;
+  readonly #since: number;
   readonly #cursor = new VerdictCursor();
   readonly #endpoints = new Map<number, Record<Direction, Flows>>();
   #size = 0;
@@ -71,6 +72,12 @@ export class SeenFlows {
 
   constructor(deps: SeenFlowsDeps) {
     this.#deps = deps;
+    this.#since = deps.now();
+  }
+
+  /** When it began, in milliseconds since the epoch. */
+  get since(): number {
+    return this.#since;
   }
 
   /** How many flows there are. */

@@ -7,6 +7,7 @@ import { IP_PROTOCOL } from '../policy/map-entry.ts';
 import { peerToJson } from '../policy/rule-json.ts';
 import type { IcmpField, Peer, PortRule, PortSpec, Rule } from '../policy/rule.ts';
 import type { AllowingSetting } from '../policy/why/judge.ts';
+import type { PortChange } from '../policy/why/port-sweep.ts';
 import type { SelectorStep } from '../policy/why/steps.ts';
 
 const SETTINGS: Readonly<Record<AllowingSetting, string>> = {
@@ -28,6 +29,12 @@ const PEER_WORDS: Readonly<Record<Peer['kind'], string>> = {
   services: 'service',
   groups: 'group',
 };
+
+const LAST_PORT = 0xffff;
+const LAST_ICMP_TYPE = 0xff;
+
+/** Packets of one protocol; undefined: of all but some. */
+export type PacketRange = Pick<PortChange, 'protocol' | 'exceptProtocols' | 'firstPort' | 'lastPort'>;
 
 const PROTOCOL_NAMES = new Map<number, string>(Object.entries(IP_PROTOCOL).map(([name, number]) => [number, name]));
 
@@ -76,6 +83,19 @@ export function packetText({ protocol, port }: { readonly protocol: number; read
   const name = PROTOCOL_NAMES.get(protocol);
   if (protocol === IP_PROTOCOL.ICMP || protocol === IP_PROTOCOL.ICMPv6) return `${name} type ${port}`;
   return name === undefined ? `protocol ${protocol}` : `${port}/${name}`;
+}
+
+/** `80/TCP`, `8000-8080/TCP`, `TCP`, `ICMP type 8`, `everything but TCP, UDP` */
+export function packetsText({ protocol, exceptProtocols, firstPort, lastPort }: PacketRange): string {
+  const name = (number: number): string => PROTOCOL_NAMES.get(number) ?? `protocol ${number}`;
+  if (protocol === undefined) {
+    return exceptProtocols.length === 0 ? 'everything' : `everything but ${exceptProtocols.map(name).join(', ')}`;
+  }
+  if (firstPort === 0 && lastPort === LAST_PORT) return name(protocol);
+  if (firstPort === lastPort) return packetText({ protocol, port: firstPort });
+  const isIcmp = protocol === IP_PROTOCOL.ICMP || protocol === IP_PROTOCOL.ICMPv6;
+  if (isIcmp) return `${name(protocol)} types ${firstPort}-${lastPort === LAST_PORT ? LAST_ICMP_TYPE : lastPort}`;
+  return `${firstPort}-${lastPort}/${name(protocol)}`;
 }
 
 /** What labels lack for a selector: `any:id=app2, any:tier Exists` */

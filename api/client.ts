@@ -22,6 +22,7 @@ import type {
   VersionInfo,
 } from './models.ts';
 import type { FlowExplanationModel, FlowQuestion } from './explain-models.ts';
+import type { SimulationModel } from './simulation-models.ts';
 import type { PolicyTraceResult, SelectorMapping, TraceSelector } from './policy-models.ts';
 import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { BASE_PATH, PATHS } from './paths.ts';
@@ -37,6 +38,15 @@ export interface PolicyImportRequest {
   /** The answer is to carry no rules. */
   readonly brief?: boolean;
 }
+
+/** An import with its options, or the labels of rules to delete; none: all rules. */
+export type SimulationRequest =
+  | {
+      readonly sources: readonly PolicySource[];
+      readonly replace: boolean;
+      readonly 'replace-with-labels': readonly string[];
+    }
+  | { readonly delete: readonly string[] };
 
 export class CiliumClient {
   readonly socketPath: string;
@@ -117,6 +127,11 @@ export class CiliumClient {
   /** Why does a flow pass, or not? */
   explainFlow(question: FlowQuestion): Promise<FlowExplanationModel> {
     return this.#call('GET', PATHS.policyExplain, question);
+  }
+
+  /** What would an import or a deletion change? */
+  simulatePolicy(request: SimulationRequest): Promise<SimulationModel> {
+    return this.#call('POST', PATHS.policySimulate, request);
   }
 
   /** Selectors of peers in use. */

@@ -121,7 +121,7 @@ export const suggestion = z.object({
   label: z.string(),
   /** Entries that refuse the flow whatever others allow. */
   remove: z.array(
-    z.object({ direction, kind: z.enum(['denies', 'requires']), rule: ruleReference, field: z.string() }),
+    z.object({ direction, kind: z.enum(['denies', 'requires', 'redirects']), rule: ruleReference, field: z.string() }),
   ),
   /** Where the rules would allow more than this flow: whom besides, by labels. */
   wider: z.array(z.object({ direction, part: z.enum(['subject', 'peer', 'ports']), identities: z.array(labels) })),

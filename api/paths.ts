@@ -21,6 +21,7 @@ export const PATHS = {
   policyExplain: '/policy/explain',
   policyResolve: '/policy/resolve',
   policySelectors: '/policy/selectors',
+  policySimulate: '/policy/simulate',
   policySubjectSelectors: '/policy/subject-selectors',
   maps: '/map',
   map: '/map/:name',

@@ -2,6 +2,8 @@
 
 /** How a handler reads its request and gives its answer. */
 import type { Request, RequestHandler } from 'express';
+import type { PolicySources } from '../../api/models.ts';
+import type { PolicySource } from '../../policy/resources/policy-item.ts';
 import { parseRequest } from './errors.ts';
 
 /** Answers what `work` gives as JSON, and an empty 200 when that is nothing. */
@@ -16,4 +18,9 @@ export function answer(work: (request: Request) => unknown): RequestHandler {
 /** The body by its schema; throws `InvalidArgument`. */
 export function bodyOf<T>(request: Request, schema: Parameters<typeof parseRequest<T>>[0]): T {
   return parseRequest(schema, request.body, 'body');
+}
+
+/** The sources of an import. */
+export function sourcesOf({ sources }: PolicySources): PolicySource[] {
+  return sources.map(({ file, items }) => ({ ...(file !== undefined && { file }), items }));
 }

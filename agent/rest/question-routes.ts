@@ -5,8 +5,9 @@ import type { Router } from 'express';
 import { flowQuestion } from '../../api/explain-models.ts';
 import { PATHS } from '../../api/paths.ts';
 import { traceSelector } from '../../api/policy-models.ts';
-import { answer, bodyOf } from './answer.ts';
-import type { PolicyQuestions } from './services.ts';
+import { simulationRequest, type CheckedSimulationRequest } from '../../api/simulation-models.ts';
+import { answer, bodyOf, sourcesOf } from './answer.ts';
+import type { PolicyQuestions, SimulatedChange } from './services.ts';
 
 export function addQuestionRoutes(router: Router, questions: PolicyQuestions): void {
   router.get(
@@ -25,4 +26,16 @@ export function addQuestionRoutes(router: Router, questions: PolicyQuestions): v
     PATHS.policyExplain,
     answer((request) => questions.explain(bodyOf(request, flowQuestion))),
   );
+  router.post(
+    PATHS.policySimulate,
+    answer((request) => questions.simulate(changeOf(bodyOf<CheckedSimulationRequest>(request, simulationRequest)))),
+  );
+}
+
+function changeOf(request: CheckedSimulationRequest): SimulatedChange {
+  if ('delete' in request) return request;
+  return {
+    sources: sourcesOf(request),
+    options: { replace: request.replace, replaceWithLabels: request['replace-with-labels'] },
+  };
 }

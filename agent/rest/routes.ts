@@ -9,7 +9,7 @@ import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted } 
 import { PATHS } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
-import { answer, bodyOf } from './answer.ts';
+import { answer, bodyOf, sourcesOf } from './answer.ts';
 import { normalizeChange } from './config-change.ts';
 import { findEndpoint } from './endpoint-reference.ts';
 import { parseRequest } from './errors.ts';
@@ -185,9 +185,7 @@ function asPolicy(view: PolicyView): Policy {
 
 /** What an import brings, whichever form it was sent in. */
 function asSources(body: PolicyImport): readonly PolicySource[] {
-  if (typeof body === 'object' && 'sources' in body) {
-    return body.sources.map(({ file, items }) => ({ ...(file !== undefined && { file }), items }));
-  }
+  if (typeof body === 'object' && 'sources' in body) return sourcesOf(body);
   return [{ items: asItems(body).map((value) => ({ value })) }];
 }
 

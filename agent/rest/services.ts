@@ -16,6 +16,7 @@ import type {
   VersionInfo,
 } from '../../api/models.ts';
 import type { CheckedFlowQuestion, FlowExplanationModel } from '../../api/explain-models.ts';
+import type { SimulationModel } from '../../api/simulation-models.ts';
 import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../../api/policy-models.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
 
@@ -56,6 +57,11 @@ export interface MonitorListener {
   lost(count: number): void;
 }
 
+export type SimulatedChange =
+  | { readonly sources: readonly PolicySource[]; readonly options: PolicyImportOptions }
+  /** Of the rules to delete; none: all rules. */
+  | { readonly delete: readonly string[] };
+
 /** What people ask about the policy. */
 export interface PolicyQuestions {
   /** Selectors of peers in use. */
@@ -66,6 +72,8 @@ export interface PolicyQuestions {
   trace(selector: CheckedTraceSelector): PolicyTraceResult;
   /** Why a flow passes or not, in both directions, by the rules and in the kernel. */
   explain(question: CheckedFlowQuestion): FlowExplanationModel;
+  /** What an import or a deletion would change; throws what it would throw. */
+  simulate(change: SimulatedChange): SimulationModel;
 }
 
 export interface AgentServices {

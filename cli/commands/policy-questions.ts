@@ -6,6 +6,7 @@ import type { Context } from '../context.ts';
 import { withOutput } from '../output/print.ts';
 import type { ExplainOptions } from './policy-explain.ts';
 import type { SelectorsOptions } from './policy-selectors.ts';
+import type { SimulateOptions } from './policy-simulate.ts';
 import type { TraceOptions } from './policy-trace.ts';
 
 export function registerQuestions(group: Command, context: Context): void {
@@ -44,6 +45,16 @@ export function registerQuestions(group: Command, context: Context): void {
     .option('--suggest', 'print only the rule that would allow it, for `cilium policy import -`')
     .action(async (from: string, to: string, options: ExplainOptions) => {
       await (await import('./policy-explain.ts')).explainFlow(context, from, to, options);
+    });
+  withOutput(group.command('simulate'))
+    .description('Say what an import or a deletion would newly allow or deny, to endpoints and to flows seen')
+    .argument('[path...]', 'files or folders, as for `cilium policy import`')
+    .option('--replace', 'rules with the labels of an imported rule give way to it')
+    .option('--replace-with-labels <labels>', 'rules with these labels (comma-separated) give way to the import')
+    .option('--delete <labels>', 'instead of an import: delete the rules with all these labels (comma-separated)')
+    .option('--delete-all', 'instead of an import: delete every rule')
+    .action(async (paths: string[], options: SimulateOptions) => {
+      await (await import('./policy-simulate.ts')).simulate(context, paths, options);
     });
 }
 

@@ -82,7 +82,7 @@ function identityList(identities: readonly number[]): string {
 }
 
 /** `rule 3 at web.json:12 [unspec:name=web] "The shop's front"` */
-function ruleText({ number, origin, labels, description }: RuleReference): string {
+export function ruleText({ number, origin, labels, description }: RuleReference): string {
   const parts = [
     `rule ${number}`,
     ...(origin === undefined ? [] : [`at ${origin}`]),
@@ -126,12 +126,18 @@ function suggestionLines(suggestion: SuggestionModel, command: string): string[]
   ];
 }
 
+const OBSTACLES: Readonly<Record<SuggestionModel['remove'][number]['kind'], string>> = {
+  denies: 'denies it, whatever others allow',
+  requires: 'requires labels that the peer does not have',
+  redirects: 'sends it to a proxy, whatever others allow',
+};
+
 /** What the suggested rules do not mend, and what they allow besides. */
 export function suggestionNotes({ remove, wider, impossible }: SuggestionModel): string[] {
-  const obstacles = remove.map(({ kind, rule, field }) => {
-    const why = kind === 'denies' ? 'denies it, whatever others allow' : 'requires labels that the peer does not have';
-    return `In the way: ${ruleText(rule)}, ${field} ${why}. It has to go or to be narrowed.`;
-  });
+  const obstacles = remove.map(
+    ({ kind, rule, field }) =>
+      `In the way: ${ruleText(rule)}, ${field} ${OBSTACLES[kind]}. It has to go or to be narrowed.`,
+  );
   const unspeakable = impossible.map(
     (direction) => `No rule can be written for ${direction}: none of the labels may stand in a selector.`,
   );

@@ -7,12 +7,16 @@ import { LOCAL_IDENTITY_MIN, numericIdentity, RESERVED_IDENTITIES } from '../../
 import { Ipcache } from '../../../ipcache/ipcache.ts';
 import { Prefix } from '../../../net/ip.ts';
 import type { PolicyEntry } from '../../../policy/map-entry.ts';
+import { replacedRules } from '../../../policy/replacement.ts';
 import { PolicyRepository } from '../../../policy/repository.ts';
+import { parseSources } from '../../../policy/resources/policy-source.ts';
 import { PolicyAnswers } from '../../policy-answers.ts';
+import { SeenFlows } from '../../seen-flows.ts';
 
 export class FakePolicy {
   readonly repository: PolicyRepository;
   readonly answers: PolicyAnswers;
+  readonly flows = new SeenFlows({ now: () => Date.UTC(2026, 0, 5), monotonic: () => 0 });
   #lastLocal: number = LOCAL_IDENTITY_MIN;
 
   /** Entries that an endpoint's kernel map holds in place of those that the rules make. */
@@ -41,6 +45,18 @@ export class FakePolicy {
     }
     this.answers = new PolicyAnswers({
       repository: this.repository,
+      policy: {
+        planImport: (sources, options) => {
+          const added = parseSources(sources);
+          const rules = [...replacedRules(this.repository.rules(), added.rules, options)];
+          return { added, removed: { rules, groups: [] } };
+        },
+        planDeletion: (labels) => ({
+          added: { rules: [], groups: [] },
+          removed: { rules: this.repository.rules(labels), groups: [] },
+        }),
+      },
+      flows: this.flows,
       endpoints: () => endpoints,
       identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
       kernelEntries: (id) => this.kernel.get(id) ?? this.#entriesOf(endpoints.find((endpoint) => endpoint.id === id)),
