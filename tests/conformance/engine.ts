@@ -119,7 +119,11 @@ export class ConformanceEngine {
   }
 
   translate(resources: readonly unknown[]): Rule[] {
-    const options = { language: languageOf(this.#config), regex: re2, clusterName: this.#config.clusterName ?? 'default' };
+    const options = {
+      language: languageOf(this.#config),
+      regex: re2,
+      clusterName: this.#config.clusterName ?? 'default',
+    };
     return resources.flatMap((value) => {
       const resource = parseResource(value, options);
       return resource.kind === 'policy' ? resource.rules : [];

@@ -107,11 +107,7 @@ function rulesOf(
   return [...written, ...engine.translate(resources)];
 }
 
-function runChecks(
-  engine: ConformanceEngine,
-  checks: readonly Check[],
-  kernel: PacketJudge | undefined,
-): Difference[] {
+function runChecks(engine: ConformanceEngine, checks: readonly Check[], kernel: PacketJudge | undefined): Difference[] {
   return checks.flatMap((check) => {
     const { verdict, forwardedHeaders = {}, ...what } = check;
     const text = JSON.stringify(what);
@@ -143,12 +139,7 @@ function runRepository(test: RepositoryCase, kernel: PacketJudge | undefined): D
   return test.steps.flatMap((step, index) => runStep(engine, step, `steps[${index}] ${step.op}`, kernel));
 }
 
-function runStep(
-  engine: ConformanceEngine,
-  step: Step,
-  where: string,
-  kernel: PacketJudge | undefined,
-): Difference[] {
+function runStep(engine: ConformanceEngine, step: Step, where: string, kernel: PacketJudge | undefined): Difference[] {
   const { repository } = engine;
   const before = repository.revision;
   const found: Record<string, unknown> = { ok: true };

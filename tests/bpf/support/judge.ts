@@ -17,7 +17,7 @@ const PROXY_MISSING = -dropReasons().get('DROP_PROXY_LOOKUP_FAILED')!;
 export function kernelJudge(bed: Bed): PacketJudge {
   let loaded: readonly PolicyEntry[] | undefined;
   return (side, entries) => {
-    if (isIcmpError(side.packet) || isImpossible(side)) return undefined;
+    if (isIcmpError(side.packet) || isLinkBusiness(side.packet) || isImpossible(side)) return undefined;
     bed.flush();
     if (loaded !== entries) bed.policy(bed.b, entries);
     loaded = entries;
@@ -29,6 +29,11 @@ export function kernelJudge(bed: Bed): PacketJudge {
 function isIcmpError({ protocol, port }: PolicyPacket): boolean {
   if (protocol === IP_PROTOCOL.ICMP) return [3, 4, 5, 11, 12].includes(port);
   return protocol === IP_PROTOCOL.ICMPv6 && port < 128;
+}
+
+/** Neighbour discovery and multicast listeners never leave the link: the kernel deals with them before any policy. */
+function isLinkBusiness({ protocol, port }: PolicyPacket): boolean {
+  return protocol === IP_PROTOCOL.ICMPv6 && ((port >= 130 && port <= 137) || port === 143);
 }
 
 /** ICMP of one family to an address of the other. */
