@@ -91,11 +91,11 @@ export class PolicyRepository {
   readonly #filterSets: FilterSets<SubjectPolicy>;
   readonly #policies: SubjectPolicies;
   readonly #namedPorts = new Map<NumericIdentity, NamedPorts>();
+  /** Items of toFQDNs by their label, and how many rules have each. */
+  readonly #fqdns = new Map<string, { readonly peer: FqdnPeer; count: number }>();
 
   #enforcement: EnforcementMode;
   #lastRuleId = 0;
-  /** Items of toFQDNs by their label, and how many rules have each. */
-  readonly #fqdns = new Map<string, { readonly peer: FqdnPeer; count: number }>();
   #revision = 1;
 
   constructor(options: PolicyRepositoryOptions) {
@@ -364,32 +364,27 @@ export class PolicyRepository {
     }
     this.#rules.set(id, stored);
     if (usesGroups(rule)) this.#groupUsers.add(stored);
+    this.#countFqdns(rule, 1);
     const selected = this.#subjectCache.use(rule.subject.selector, stored).identities;
     this.#policies.addRule(stored, selected);
     return stored;
   }
 
-    this.#countFqdns(rule, 1);
   /** The rule keeps its place among the others, for `#install` under the same number. */
   #uninstall(stored: SubjectRule): void {
     this.#groupUsers.delete(stored);
+    this.#countFqdns(stored.rule, -1);
     this.#policies.removeRule(stored);
     this.#filterSets.forgetAll(stored);
     this.#subjectCache.release(stored.rule.subject.selector, stored);
     for (const identity of this.#cidrIdentities.release(stored.prefixes)) this.removeIdentity(identity);
   }
-    this.#countFqdns(stored.rule, -1);
 
   #remove(stored: SubjectRule): void {
     this.#uninstall(stored);
     this.#rules.delete(stored.id);
   }
 
-  #refuseConflicts(added: readonly SubjectRule[], leaving: readonly SubjectRule[]): void {
-    const gone = new Set(leaving);
-    const policies = new Set(added.filter(({ rule }) => mayConflict(rule)).flatMap((stored) => [...stored.policies]));
-    for (const { rules } of policies) {
-      const staying = [...rules].filter((stored) => !gone.has(stored)).map(({ rule }) => rule);
   #countFqdns(rule: Rule, step: 1 | -1): void {
     for (const peer of peersOf(rule)) {
       if (peer.kind !== 'fqdns') continue;
@@ -401,6 +396,11 @@ export class PolicyRepository {
     }
   }
 
+  #refuseConflicts(added: readonly SubjectRule[], leaving: readonly SubjectRule[]): void {
+    const gone = new Set(leaving);
+    const policies = new Set(added.filter(({ rule }) => mayConflict(rule)).flatMap((stored) => [...stored.policies]));
+    for (const { rules } of policies) {
+      const staying = [...rules].filter((stored) => !gone.has(stored)).map(({ rule }) => rule);
       const conflicts = findConflicts(staying, this.#context);
       if (conflicts.length > 0) throw new CiliumError('InvalidArgument', conflicts.join('\n'), { conflicts });
     }
