@@ -7,7 +7,7 @@
  * and identities are what they were; then endpoints get their policy, by differences; then ipcache follows; and only then
  * may Docker and people ask for anything.
  */
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { Datapath } from '../datapath/datapath.ts';
 import { DriverServer } from '../driver/driver-server.ts';
 import { Networks } from '../driver/networks.ts';
@@ -51,6 +51,7 @@ import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } 
 import type { AgentOptions } from './options.ts';
 import { PolicyAnswers } from './policy-answers.ts';
 import { importLanguage, NO_PROXY_PORT, RESTORED_LANGUAGE } from './policy-language.ts';
+import { PolicyFolder } from './policy-folder.ts';
 import { PolicyService } from './policy-service.ts';
 import { RestServer } from './rest/server.ts';
 import { SeenFlows } from './seen-flows.ts';
@@ -180,15 +181,30 @@ function components(options: AgentOptions, log: Logger): Component[] {
     realizer.sync();
     cidrIdentities.publish();
   };
+  const parse = { regex: re2, language: importLanguage(options) };
   const policy = new PolicyService({
     repository,
     enforce,
     stateDir,
-    parse: { regex: re2, language: importLanguage(options) },
+    parse,
     remembered: RESTORED_LANGUAGE,
-    watching: false,
+    watching: options.staticCnpPath !== '',
     log: subsystem('policy'),
   });
+  const policyFolder =
+    options.staticCnpPath === ''
+      ? undefined
+      : new PolicyFolder({
+          path: resolve(options.staticCnpPath),
+          stateDir,
+          parse,
+          policy,
+          onChange: (files) => {
+            monitor.publish({ type: 'Policy updated', message: { files, revision: repository.revision } });
+          },
+          log: subsystem('policy'),
+          clock,
+        });
 
   // Endpoints, networks and addresses.
   const purger = new ConnectionPurger(
@@ -278,7 +294,16 @@ function components(options: AgentOptions, log: Logger): Component[] {
   });
 
   // What people and Docker talk to.
-  const status = new StatusReport({ options, datapath, kvstore, docker, ipam, collector, ipcacheWriter: writer });
+  const status = new StatusReport({
+    options,
+    datapath,
+    kvstore,
+    docker,
+    ipam,
+    collector,
+    policyFolder,
+    ipcacheWriter: writer,
+  });
   const answers = new PolicyAnswers({
     repository,
     policy,
@@ -340,8 +365,12 @@ function components(options: AgentOptions, log: Logger): Component[] {
       async () => {
         identities.follow();
         await policy.restore();
+        await policyFolder?.start();
       },
-      () => policy.stop(),
+      async () => {
+        await policyFolder?.stop();
+        await policy.stop();
+      },
     ),
     step('endpoints', async () => {
       for (const [prefix, identity] of WORLD) ipcache.upsert(prefix, { identity }, 'agent-local');

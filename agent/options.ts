@@ -70,6 +70,12 @@ export const AGENT_OPTIONS = {
     default: '/sys/fs/bpf',
     description: 'Where the bpffs is mounted that holds our maps and programs.',
   }),
+  staticCnpPath: option({
+    schema: z.union([path, z.literal('')]),
+    default: '',
+    description:
+      'Directory whose .yaml, .yml and .json files are policy: rules and resources as `cilium policy import` takes them. Changes are followed; a file with errors keeps its last rules.',
+  }),
   enablePolicy: option<'default' | 'always' | 'never'>({
     schema: z.enum(['default', 'always', 'never']),
     default: 'default',

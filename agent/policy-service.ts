@@ -4,7 +4,7 @@
  * Rules and CIDR groups on their way in and out: checked, remembered on disk, resolved, in force; in this order, one
  * change at a time. What cannot be remembered is refused, so what is in force is always what a restart would bring back.
  */
-import { CiliumError } from '../errors/cilium-error.ts';
+import { CiliumError, describeError } from '../errors/cilium-error.ts';
 import type { Label } from '../identity/label.ts';
 import type { Language } from '../policy/language.ts';
 import { hasLabels, replacedRules, type ImportOptions } from '../policy/replacement.ts';
@@ -17,6 +17,7 @@ import { ruleToJson } from '../policy/rule-json.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { SerialQueue } from '../runtime/serial-queue.ts';
 import { PolicyStore, type PolicyElement } from './policy-store.ts';
+import { sameContent } from './watched-content.ts';
 
 /** After the last change: then the journal may be written anew without anybody waiting for it. */
 const COMPACTION_DELAY_MS = 2_000;
@@ -51,6 +52,10 @@ export class PolicyService {
   readonly #store: PolicyStore;
   readonly #changes = new SerialQueue('policy');
   readonly #groups = new Map<string, NamedCidrGroup>();
+  /** The files that are there; unknown before the first look. */
+  #presentFiles: ReadonlySet<string> | undefined;
+  /** What was taken in of each file. */
+  readonly #followed = new Map<string, PolicyContent>();
   #compaction: NodeJS.Timeout | undefined;
 
   constructor({ repository, enforce, log, watching, remembered, ...storage }: PolicyServiceDeps) {
@@ -67,6 +72,10 @@ export class PolicyService {
   async restore(): Promise<number> {
     const content = await this.#store.open();
     if (elementsOf(content).length > 0) this.#apply({ removed: NOTHING, added: content });
+    const files = [...this.watchedFiles()];
+    if (!this.#watching && files.length > 0) {
+      this.#log.warn('Rules of files that are not watched any more stay until they are deleted', { files });
+    }
     return content.rules.length;
   }
 
@@ -105,6 +114,41 @@ export class PolicyService {
     return this.#changes.run(() => this.#make(this.#importing(added, options)));
   }
 
+  /** The files of the watched directory whose rules are in force. */
+  watchedFiles(): ReadonlySet<string> {
+    return new Set(this.#byFile().keys());
+  }
+
+  /**
+   * Makes what these files hold what is in force of them; files in `unreadable` keep what they have, all others lose it.
+   * One change if possible; where that is refused, one for each file, so that only those at fault stay behind.
+   */
+  async followFiles(
+    files: ReadonlyMap<string, PolicyContent>,
+    unreadable: ReadonlySet<string>,
+  ): Promise<FollowedFiles> {
+    return this.#changes.run(async () => {
+      this.#presentFiles = new Set([...files.keys(), ...unreadable]);
+      const changes = this.#fileChanges(files, unreadable);
+      const problems = new Map<string, string>();
+      if (changes.size === 0) return { changed: [], problems };
+      const make = async (some: ReadonlyMap<string, PolicyChange>): Promise<void> => {
+        await this.#make(this.#joined([...some.values()]));
+        for (const file of some.keys()) this.#followed.set(file, files.get(file) ?? NOTHING);
+      };
+      try {
+        await make(changes);
+      } catch {
+        for (const [file, change] of changes) {
+          await make(new Map([[file, change]])).catch((error: unknown) => {
+            problems.set(file, `${file}: ${describeError(error)}`);
+          });
+        }
+      }
+      return { changed: [...changes.keys()].filter((file) => !problems.has(file)), problems };
+    });
+  }
+
   /** Deletes what carries all the labels, without labels everything. */
   async delete(labels: readonly Label[]): Promise<PolicyDeletion> {
     return this.#changes.run(async () => {
@@ -120,6 +164,58 @@ export class PolicyService {
   #having(labels: readonly Label[]): PolicyContent {
     const groups = [...this.#groups.values()].filter((group) => hasLabels(group, labels));
     return { rules: this.#repository.rules(labels), groups };
+  }
+
+  /** What is in force of each watched file. */
+  #byFile(): Map<string, PolicyContent> {
+    const isWatched = ({ origin }: PolicyElement): boolean => origin.watched === true;
+    const rules = Map.groupBy(this.#repository.rules().filter(isWatched), fileOf);
+    const groups = Map.groupBy([...this.#groups.values()].filter(isWatched), fileOf);
+    const names = new Set([...rules.keys(), ...groups.keys()]);
+    return new Map(
+      Array.from(names, (file) => [file, { rules: rules.get(file) ?? [], groups: groups.get(file) ?? [] }]),
+    );
+  }
+
+  #fileChanges(
+    files: ReadonlyMap<string, PolicyContent>,
+    unreadable: ReadonlySet<string>,
+  ): ReadonlyMap<string, PolicyChange> {
+    const changes = new Map<string, PolicyChange>();
+    const current = this.#byFile();
+    for (const file of this.#followed.keys()) if (!files.has(file)) this.#followed.delete(file);
+    for (const [file, added] of files) {
+      if (this.#followed.get(file) === added) continue;
+      const removed = current.get(file) ?? NOTHING;
+      if (sameContent(removed, added)) this.#followed.set(file, added);
+      else changes.set(file, { removed, added });
+    }
+    for (const [file, removed] of current) {
+      if (!files.has(file) && !unreadable.has(file)) changes.set(file, { removed, added: NOTHING });
+    }
+    return changes;
+  }
+
+  /** Changes of files as one. A group that was imported by hand gives way to that of a file. */
+  #joined(changes: readonly PolicyChange[]): PolicyChange {
+    const removed = {
+      rules: changes.flatMap((change) => change.removed.rules),
+      groups: changes.flatMap((change) => change.removed.groups),
+    };
+    const added = {
+      rules: changes.flatMap((change) => change.added.rules),
+      groups: changes.flatMap((change) => change.added.groups),
+    };
+    const names = new Map<string, NamedCidrGroup>();
+    for (const group of added.groups) {
+      const other = names.get(group.name) ?? this.#groups.get(group.name);
+      names.set(group.name, group);
+      if (other === undefined || removed.groups.includes(other)) continue;
+      if (other.origin.watched === true)
+        throw new CiliumError('InUse', `CIDR group ${group.name} is in ${fileOf(other)} already`);
+      removed.groups.push(other);
+    }
+    return { removed, added };
   }
 
   /** Watched files keep what is theirs. */
@@ -141,8 +237,10 @@ export class PolicyService {
     return { rules: rules.filter(isFree), groups: groups.filter(isFree) };
   }
 
+  /** Rules of a file that is not there, because its directory went, can be deleted. */
   #isOfFile({ origin }: PolicyElement): boolean {
-    return this.#watching && origin.watched === true;
+    if (!this.#watching || origin.watched !== true) return false;
+    return this.#presentFiles?.has(origin.source ?? '') ?? true;
   }
 
   async #make(change: PolicyChange): Promise<number> {
@@ -186,6 +284,12 @@ export class PolicyService {
       void this.compact().catch((error: unknown) => this.#log.warn('Rules cannot be written anew', { error }));
     }, COMPACTION_DELAY_MS).unref();
   }
+}
+
+export interface FollowedFiles {
+  readonly changed: readonly string[];
+  /** What is wrong with files that could not be taken in. */
+  readonly problems: ReadonlyMap<string, string>;
 }
 
 export interface PolicyDeletion {

@@ -16,6 +16,7 @@ import type { Rule, RuleOrigin } from '../policy/rule.ts';
 import { formatPath, PolicyValidationError } from '../policy/validation-error.ts';
 import { Journal } from '../runtime/journal.ts';
 import { corruptFile, readJsonFile, syncFolder } from '../runtime/state-file.ts';
+import { asWatched } from './watched-content.ts';
 
 /** What is stored, got and deleted one by one. */
 export type PolicyElement = Rule | NamedCidrGroup;
@@ -120,7 +121,9 @@ export class PolicyStore {
     const ordered = [...records.filter((record) => !isGroup(record)), ...records.filter(isGroup)];
     const { rules, groups } = this.#parseRecords(ordered);
     const elements = [...rules, ...groups].map((element, index) => {
-      return { ...element, origin: ordered[index]!.origin as RuleOrigin };
+      const restored = { ...element, origin: ordered[index]!.origin as RuleOrigin };
+      // Unlike that of a rule, the label of a group is not among what its resource says.
+      return 'entries' in restored || restored.origin.watched !== true ? restored : asWatched(restored);
     });
     const idOf = new Map(ordered.map(({ id }, index) => [id, elements[index]!]));
     for (const { id } of records) this.#ids.set(idOf.get(id)!, id);

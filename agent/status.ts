@@ -16,6 +16,7 @@ import type { Collector } from './collector.ts';
 import type { DockerEngine } from './docker.ts';
 import { monotonicSeconds } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
+import type { PolicyFolder } from './policy-folder.ts';
 
 const PAGE_BYTES = 4096;
 const TCP = 6;
@@ -27,6 +28,8 @@ export interface StatusReportDeps {
   readonly docker: DockerEngine;
   readonly ipam: Ipam;
   readonly collector: Collector;
+  /** Absent when no directory is watched. */
+  readonly policyFolder: PolicyFolder | undefined;
   readonly ipcacheWriter: Pick<IpcacheWriter, 'failed'>;
 }
 
@@ -38,7 +41,7 @@ export class StatusReport {
   }
 
   async report(): Promise<StatusResponse> {
-    const { datapath, kvstore, docker, collector, options } = this.#deps;
+    const { datapath, kvstore, docker, collector, policyFolder, options } = this.#deps;
     const [store, engine] = await Promise.all([
       kvstore.status(),
       docker.version().then(
@@ -75,7 +78,7 @@ export class StatusReport {
         },
       },
       'clock-source': { mode: 'ktime' },
-      controllers: [controllerModel(collector.status)],
+      controllers: [collector, ...(policyFolder ? [policyFolder] : [])].map(({ status }) => controllerModel(status)),
       'identity-range': { 'min-identity': GLOBAL_IDENTITY_MIN, 'max-identity': GLOBAL_IDENTITY_MAX },
       'bpf-maps': { maps: maps.map(({ name, maxEntries }) => ({ name, size: maxEntries })) },
     };
