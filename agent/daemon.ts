@@ -134,6 +134,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
     allowLocalhost: options.allowLocalhost,
     cidrIdentities,
     proxyPort: () => NO_PROXY_PORT,
+    dropsRedirects: true,
   });
   const docker = new DockerEngine(options.dockerHost.replace('unix://', ''), clock);
   const identities = new Identities({

@@ -13,7 +13,15 @@ import type { RepositoryView } from './repository-view.ts';
 import { speaksOf, type Direction, type Rule } from './rule.ts';
 import { suggest, type DeniedDirection, type Suggestion } from './suggestion.ts';
 import type { FlowEnd } from './why/flow-end.ts';
-import { judge, type AllowingSetting, type Hit, type Judgement, type Packet, type PacketVerdict } from './why/judge.ts';
+import {
+  judge,
+  passes,
+  type AllowingSetting,
+  type Hit,
+  type Judgement,
+  type Packet,
+  type PacketVerdict,
+} from './why/judge.ts';
 import { ruleStep, type RuleStep } from './why/steps.ts';
 import { askedSubject, type AskedSubject } from './why/subject.ts';
 
@@ -23,8 +31,10 @@ export interface FlowQuestion extends Packet {
 }
 
 export interface FlowExplanation extends FlowQuestion {
-  /** The worse of both directions. */
+  /** The worse of both directions; `denied` as well when a redirect leads nowhere. */
   readonly verdict: PacketVerdict;
+  /** There is no proxy: what is redirected is dropped. */
+  readonly dropsRedirects: boolean;
   /** Of the sender's policy. */
   readonly egress: DirectionExplanation;
   /** Of the receiver's policy. */
@@ -85,11 +95,10 @@ export interface LostEntry {
   readonly reason: 'shorter' | 'precedence' | 'any-peer';
 }
 
-const WORST_FIRST: readonly PacketVerdict[] = ['denied', 'redirect', 'allowed'];
-
 export function explainFlow(repository: PolicyRepository, question: FlowQuestion): FlowExplanation {
   const { from, to, protocol, port } = question;
   const view = repository.view();
+  const { dropsRedirects } = view;
   const [sent, received] = [
     { direction: 'egress', subject: from, peer: to } as const,
     { direction: 'ingress', subject: to, peer: from } as const,
@@ -97,12 +106,16 @@ export function explainFlow(repository: PolicyRepository, question: FlowQuestion
     const asked = askedSubject(view, side.subject.labels, side.subject.managed, side.subject.identity);
     return { ...side, asked, judgement: judge(view, asked, side.direction, side.peer.labels, { protocol, port }) };
   }) as [DeniedDirection, DeniedDirection];
-  const denied = [sent, received].filter(({ judgement }) => judgement.verdict === 'denied');
+  const denied = [sent, received].filter(({ judgement }) => !passes(view, judgement.verdict));
   const egress = explainDirection(repository, view, sent, question);
   const ingress = explainDirection(repository, view, received, question);
-  const verdict = WORST_FIRST.find((one) => one === egress.verdict || one === ingress.verdict)!;
-  const suggestion = denied.length === 0 ? undefined : suggest(view, denied, { protocol, port });
-  return { ...question, verdict, egress, ingress, suggestion };
+  if (denied.length > 0) {
+    const suggestion = suggest(view, denied, { protocol, port });
+    return { ...question, verdict: 'denied', dropsRedirects, egress, ingress, suggestion };
+  }
+  const redirect = egress.verdict === 'redirect' || ingress.verdict === 'redirect';
+  const verdict = redirect ? 'redirect' : 'allowed';
+  return { ...question, verdict, dropsRedirects, egress, ingress, suggestion: undefined };
 }
 
 function explainDirection(

@@ -16,6 +16,8 @@ export interface RepositoryView {
   readonly hostFirewall: boolean;
   /** Without a proxy, rules that need one are refused. */
   readonly hasProxy: boolean;
+  /** What is redirected is dropped. */
+  readonly dropsRedirects: boolean;
   /** In the order of their import. */
   readonly rules: readonly Rule[];
   /** All identities known, and the selectors of peers. */

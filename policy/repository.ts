@@ -55,6 +55,8 @@ export interface PolicyRepositoryOptions {
   readonly hostFirewall?: boolean;
   /** Port of the proxy that a redirect goes to; without it rules that need a proxy are refused. */
   readonly proxyPort?: ProxyPort;
+  /** There are such ports, but no proxy yet: the kernel drops what it would redirect. Only explanations need to know. */
+  readonly dropsRedirects?: boolean;
 }
 
 export type { ImportOptions };
@@ -78,6 +80,7 @@ export class PolicyRepository {
   readonly #allowLocalhost: boolean;
   readonly #hostFirewall: boolean;
   readonly #hasProxy: boolean;
+  readonly #dropsRedirects: boolean;
   readonly #cidrIdentities: CidrIdentities;
   readonly #values = new ValueTable();
 
@@ -103,6 +106,7 @@ export class PolicyRepository {
     this.#allowLocalhost = options.allowLocalhost === 'always';
     this.#hostFirewall = options.hostFirewall ?? false;
     this.#hasProxy = options.proxyPort !== undefined;
+    this.#dropsRedirects = options.dropsRedirects ?? false;
     this.#context = {
       families: options.families ?? DUAL_STACK,
       clusterName: options.clusterName ?? 'default',
@@ -335,6 +339,7 @@ export class PolicyRepository {
       allowLocalhost: this.#allowLocalhost,
       hostFirewall: this.#hostFirewall,
       hasProxy: this.#hasProxy,
+      dropsRedirects: this.#dropsRedirects,
       rules: this.rules(),
       peers: this.#peers,
       policies: this.#policies,

@@ -7,7 +7,9 @@ import fc from 'fast-check';
 import type { Label } from '../identity/label.ts';
 import {
   BuiltWorld,
+  groupOf,
   parseRandom,
+  RANDOM_GROUP,
   randomWorlds,
   SAMPLE_PACKETS,
   type WorldPeer,
@@ -32,6 +34,7 @@ const changes = fc.oneof(
       label: unit,
       replace: fc.boolean(),
       replaceWith: fc.option(unit),
+      group: fc.option(fc.constantFrom(['192.0.2.0/25', '10.1.0.0/16'], ['10.1.1.0/24'], [])),
     },
     { noNullPrototype: true },
   ),
@@ -67,12 +70,15 @@ function changeOf(change: typeof changes extends fc.Arbitrary<infer T> ? T : nev
   if (change.kind === 'delete') return { deleteLabels: [change.label] };
   const add = parseRandom(change.ruleSet).map((rule) => labelled(rule, change.label));
   const replaceWithLabels = change.replaceWith === null ? {} : { replaceWithLabels: [change.replaceWith] };
-  return { add, options: { replace: change.replace, ...replaceWithLabels } };
+  const groups = change.group === null ? {} : { groups: [[RANDOM_GROUP, groupOf(...change.group)] as const] };
+  return { add, options: { replace: change.replace, ...replaceWithLabels }, ...groups };
 }
 
 function makeReal({ repository }: BuiltWorld, change: PolicyChange): void {
-  if ('add' in change) repository.import(change.add, change.options);
-  else repository.deleteByLabels(change.deleteLabels);
+  if ('add' in change) {
+    repository.setCidrGroups(change.groups ?? []);
+    repository.import(change.add, change.options);
+  } else repository.deleteByLabels(change.deleteLabels);
 }
 
 function labelled(rule: Rule, label: Label): Rule {

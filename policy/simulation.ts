@@ -13,6 +13,7 @@ import type { NumericIdentity } from '../identity/numeric-identity.ts';
 import type { Prefix } from '../net/ip.ts';
 import { findConflicts, mayConflict } from './conflicts.ts';
 import { filtersOf } from './filter.ts';
+import { usesGroups, type CidrGroup } from './peer-selectors.ts';
 import { replacedRules, type ImportOptions } from './replacement.ts';
 import type { PolicyRepository } from './repository.ts';
 import type { RepositoryView } from './repository-view.ts';
@@ -24,7 +25,12 @@ import { needsNoAuthentication, type OpenSetting } from './why/subject.ts';
 import { SubjectChange, type FlowDifference, type PeerGroup, type SimulatedFlow } from './why/subject-change.ts';
 
 export type PolicyChange =
-  | { readonly add: readonly Rule[]; readonly options?: ImportOptions }
+  | {
+      readonly add: readonly Rule[];
+      readonly options?: ImportOptions;
+      /** CIDR groups that come, change or (undefined) go with it. */
+      readonly groups?: readonly (readonly [name: string, group: CidrGroup | undefined])[];
+    }
   /** Rules that have all these labels; without any, all rules. */
   | { readonly deleteLabels: readonly Label[] };
 
@@ -60,11 +66,15 @@ export function simulateImport<F extends SimulatedFlow>(
   change: PolicyChange,
   { subjects, flows = [] }: SimulationQuestions<F> = {},
 ): Simulation<F> {
-  const view = repository.view();
+  const now = repository.view();
   const { added, removed } = rulesOf(repository, change);
+  const { view, regrouped } = withGroups(now, change, new Set(removed));
+  // A rule whose groups change goes and comes again.
+  const come = [...added, ...regrouped];
+  const gone = [...removed, ...regrouped];
   refuseRedirects(view, added);
-  const prefixes = new ChangedPrefixes(view, added, removed);
-  const all = changedSubjects(view, { added, removed: new Set(removed) }, prefixes);
+  const prefixes = new ChangedPrefixes(view, { rules: gone, groups: now.context.groups }, come);
+  const all = changedSubjects(view, { added: come, removed: new Set(gone) }, prefixes);
   refuseConflicts(view, all);
   const asked = subjects && new Set(subjects);
   const byPlace = Map.groupBy(flows, ({ subject, direction }) => `${subject} ${direction}`);
@@ -99,6 +109,22 @@ function rulesOf(repository: PolicyRepository, change: PolicyChange): { added: r
   if ('deleteLabels' in change) return { added: [], removed: repository.rules(change.deleteLabels) };
   const { add, options = {} } = change;
   return { added: add, removed: [...replacedRules(repository.rules(), add, options)] };
+}
+
+/** The view with the groups of the change, and the rules that stay and use groups. */
+function withGroups(
+  view: RepositoryView,
+  change: PolicyChange,
+  removed: ReadonlySet<Rule>,
+): { view: RepositoryView; regrouped: readonly Rule[] } {
+  if (!('add' in change) || change.groups === undefined || change.groups.length === 0) return { view, regrouped: [] };
+  const groups = new Map(view.context.groups);
+  for (const [name, group] of change.groups) {
+    if (group === undefined) groups.delete(name);
+    else groups.set(name, group);
+  }
+  const regrouped = view.rules.filter((rule) => !removed.has(rule) && usesGroups(rule));
+  return { view: { ...view, context: { ...view.context, groups } }, regrouped };
 }
 
 function refuseRedirects({ hasProxy, context }: RepositoryView, added: readonly Rule[]): void {

@@ -15,6 +15,7 @@ import {
   type WorldPeer,
 } from '../tests/conformance/random-world.ts';
 import { explainFlow, type FlowExplanation } from './explain-flow.ts';
+import { parseRules } from './parse/rule.ts';
 import type { Entry, Rule } from './rule.ts';
 import type { Obstacle } from './suggestion.ts';
 import type { FlowEnd } from './why/flow-end.ts';
@@ -56,7 +57,7 @@ function checkFlow(world: BuiltWorld, flow: Flow): void {
   const before = verdicts(world, flow);
   const stored = repository.rules();
   const mended = stored.map((rule) => suggestion.remove.reduce(without, rule));
-  const rules = parseRandom(suggestion.rules);
+  const rules = parseRules(suggestion.rules);
   repository.import(mended, { replaceWithLabels: [] });
   if (suggestion.remove.length > 0 && rules.length > 0) assert.equal(explain(world, flow).verdict, 'denied');
   repository.import(rules);
@@ -101,11 +102,13 @@ function verdicts(world: BuiltWorld, { from, to, packet }: Flow): string[] {
   );
 }
 
-function without(rule: Rule, { kind, section, entry, rule: wanted }: Obstacle): Rule {
+function without(rule: Rule, { kind, section, entry, portRule, rule: wanted }: Obstacle): Rule {
   if (rule.origin !== wanted.origin) return rule;
   const list = rule.entries[section].map((one, index): Entry => {
     if (index !== entry) return one;
-    return kind === 'denies' ? { peers: [] } : { ...one, requires: [] };
+    if (kind === 'requires') return { ...one, requires: [] };
+    if (portRule === undefined) return { peers: [] };
+    return { ...one, toPorts: one.toPorts!.map((ports, place) => (place === portRule ? { ports: [] } : ports)) };
   });
   return { ...rule, entries: { ...rule.entries, [section]: list } };
 }

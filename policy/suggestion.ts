@@ -5,16 +5,15 @@
  * this port, among all identities that are known. No requirement, peer or port can be left out of it without more being
  * allowed. Where a rule denies the flow, no other rule can allow it: that one has to go.
  */
-import { Prefix } from '../net/ip.ts';
 import type { LabelSet } from '../identity/label-set.ts';
-import { LABEL_SOURCE } from '../identity/label.ts';
 import { identityName } from '../identity/numeric-identity.ts';
 import { IP_PROTOCOL } from './map-entry.ts';
 import type { RepositoryView } from './repository-view.ts';
-import { ENTITIES, type Direction, type Rule, type Section } from './rule.ts';
+import type { Direction, Rule, Section } from './rule.ts';
 import { subjectKind } from './subject-policy.ts';
 import type { FlowEnd } from './why/flow-end.ts';
-import { judge, type Judgement, type Packet } from './why/judge.ts';
+import { judge, type Hit, type Judgement, type Packet } from './why/judge.ts';
+import { peerMember, type PeerMember } from './why/peer-member.ts';
 import { narrowSelector, type NarrowSelector } from './why/narrow.ts';
 import { isManaged, withoutRequirements, type AskedSubject } from './why/subject.ts';
 
@@ -33,11 +32,13 @@ export interface Suggestion {
 
 export interface Obstacle {
   readonly direction: Direction;
-  /** `requires`: the entry asks for labels that the peer does not have (fromRequires). */
-  readonly kind: 'denies' | 'requires';
+  /** `requires`: it asks for labels that the peer does not have (fromRequires). `redirects`: to a proxy that is not there. */
+  readonly kind: 'denies' | 'requires' | 'redirects';
   readonly rule: Rule;
   readonly section: Section;
   readonly entry: number;
+  /** Which item of its toPorts; undefined: the entry as a whole. */
+  readonly portRule: number | undefined;
 }
 
 export interface Wider {
@@ -57,9 +58,6 @@ export interface DeniedDirection {
   readonly judgement: Judgement;
 }
 
-/** More exceptions than this make a list that nobody reads; then the rule is wider. */
-const MAX_EXCEPTS = 16;
-
 export function suggest(view: RepositoryView, denied: readonly DeniedDirection[], packet: Packet): Suggestion {
   const { from, to } = endsOf(denied[0]!);
   const label = `explain:flow=${identityName(from.identity)}-${identityName(to.identity)}-${packet.protocol}-${packet.port}`;
@@ -68,18 +66,16 @@ export function suggest(view: RepositoryView, denied: readonly DeniedDirection[]
   const impossible: Direction[] = [];
   const remove: Obstacle[] = [];
   for (const one of denied) {
-    remove.push(...denies(one));
-    if (!needsRule(one)) continue;
     const { direction } = one;
-    const subject = subjectSelector(view, one.subject.labels);
     const peer = peerMember(view, one.peer);
+    const { judgement, unmet } = withoutUnmet(view, one, peer, packet);
+    remove.push(...refusals(view, direction, judgement), ...unmet);
+    if (!needsRule(view, judgement)) continue;
+    const subject = subjectSelector(view, one.subject.labels);
     if (subject === undefined || peer === undefined) {
       impossible.push(direction);
       continue;
     }
-    const unmet = peer.kind === 'Endpoints' ? unmetRequirements(one) : [];
-    remove.push(...unmet);
-    if (unmet.length > 0 && !needsRule({ ...one, judgement: judgeUnrequired(view, one, packet) })) continue;
     const { l4, exact } = portMember(packet);
     const member = `${direction === 'ingress' ? 'from' : 'to'}${peer.kind}`;
     const selector = subjectKind(one.subject.labels).isHost ? 'nodeSelector' : 'endpointSelector';
@@ -101,31 +97,44 @@ function endsOf({ direction, subject, peer }: DeniedDirection): { from: FlowEnd;
   return direction === 'egress' ? { from: subject, to: peer } : { from: peer, to: subject };
 }
 
-/** False when something allows the flow already, and only denies are in the way. */
-function needsRule({ judgement: { hits, setting } }: DeniedDirection): boolean {
-  return setting === undefined && hits.every(({ deny }) => deny);
+/** False when something allows the flow already, and only what refuses it is in the way. */
+function needsRule(view: RepositoryView, { hits, setting }: Judgement): boolean {
+  return setting === undefined && hits.every((hit) => refuses(view, hit));
 }
 
-/** Denies that hit the flow. */
-function denies({ direction, judgement: { hits } }: DeniedDirection): Obstacle[] {
+function refuses({ dropsRedirects }: RepositoryView, { deny, redirect }: Hit): boolean {
+  return deny || (dropsRedirects && redirect !== undefined);
+}
+
+/** Entries that hit the flow and refuse it. */
+function refusals(view: RepositoryView, direction: Direction, { hits }: Judgement): Obstacle[] {
   return hits
-    .filter(({ deny }) => deny)
-    .map(({ rule, section, entry }) => ({ direction, kind: 'denies', rule, section, entry }));
+    .filter((hit) => refuses(view, hit))
+    .map(({ rule, section, entry, portRuleIndex: portRule, deny }) => {
+      return { direction, kind: deny ? 'denies' : 'redirects', rule, section, entry, portRule };
+    });
 }
 
-/** Requirements narrow the selectors of endpoints in every rule of the subject, in ours too. */
-function unmetRequirements({ direction, asked, peer }: DeniedDirection): Obstacle[] {
-  return [...asked.rules].flatMap((rule) =>
-    rule.entries[direction].flatMap(({ requires = [] }, entry) =>
+/**
+ * Requirements narrow the selectors of endpoints in every rule of the subject, in ours too: those that the peer does not
+ * meet have to go first, and then something else may allow or refuse the flow.
+ */
+function withoutUnmet(
+  view: RepositoryView,
+  { direction, asked, peer, judgement }: DeniedDirection,
+  member: PeerMember | undefined,
+  packet: Packet,
+): { judgement: Judgement; unmet: readonly Obstacle[] } {
+  if (member?.kind !== 'Endpoints' || !needsRule(view, judgement)) return { judgement, unmet: [] };
+  const unmet = [...asked.rules].flatMap((rule) =>
+    rule.entries[direction].flatMap(({ requires = [] }, entry): Obstacle[] =>
       requires.every((selector) => selector.matches(peer.labels))
         ? []
-        : [{ direction, kind: 'requires' as const, rule, section: direction, entry }],
+        : [{ direction, kind: 'requires', rule, section: direction, entry, portRule: undefined }],
     ),
   );
-}
-
-function judgeUnrequired(view: RepositoryView, { direction, asked, peer }: DeniedDirection, packet: Packet): Judgement {
-  return judge(view, withoutRequirements(view, asked), direction, peer.labels, packet);
+  if (unmet.length === 0) return { judgement, unmet };
+  return { judgement: judge(view, withoutRequirements(view, asked), direction, peer.labels, packet), unmet };
 }
 
 /** Told apart from all that may be subjects, too. */
@@ -136,56 +145,6 @@ function subjectSelector(view: RepositoryView, labels: LabelSet): NarrowSelector
     labels,
     others.filter((other) => isManaged(other) && subjectKind(other).isHost === isHost),
   );
-}
-
-interface PeerMember {
-  readonly kind: 'Endpoints' | 'Entities' | 'CIDR' | 'CIDRSet';
-  readonly list: readonly unknown[];
-  readonly alsoSelects: readonly LabelSet[];
-}
-
-function peerMember(view: RepositoryView, { labels, address }: FlowEnd): PeerMember | undefined {
-  const range = outsideRange(view, labels);
-  if (range !== undefined) {
-    const single = address && Prefix.of(address);
-    return single !== undefined && range.contains(single)
-      ? { kind: 'CIDR', list: [single.toString()], alsoSelects: [] }
-      : rangeMember(view, labels, range);
-  }
-  const others = Array.from(view.peers.identities(), ([, other]) => other);
-  const narrow = narrowSelector(labels, others);
-  if (narrow === undefined) return undefined;
-  const { selector, alsoSelects } = narrow;
-  const [only] = selector.requirements;
-  const entity = ENTITIES.find((name) => name === only!.key);
-  return selector.requirements.length === 1 && only!.source === LABEL_SOURCE.reserved && entity !== undefined
-    ? { kind: 'Entities', list: [entity], alsoSelects }
-    : { kind: 'Endpoints', list: [selector.toJSON()], alsoSelects };
-}
-
-/** All addresses that may have this identity. Undefined: it is not outside, or of both families. */
-function outsideRange(view: RepositoryView, labels: LabelSet): Prefix | undefined {
-  const narrowest = [...labels.prefixes].sort((a, b) => b.length - a.length)[0];
-  if (narrowest !== undefined) return narrowest;
-  const { ipv4, ipv6 } = view.context.families;
-  const world = labels.has(LABEL_SOURCE.reserved, 'world') && ipv4 !== ipv6;
-  if (labels.has(LABEL_SOURCE.reserved, 'world-ipv4') || (world && ipv4)) return Prefix.parse('0.0.0.0/0');
-  return labels.has(LABEL_SOURCE.reserved, 'world-ipv6') || (world && ipv6) ? Prefix.parse('::/0') : undefined;
-}
-
-/** A range without those inside it that have identities of their own. */
-function rangeMember(view: RepositoryView, labels: LabelSet, range: Prefix): PeerMember {
-  const inside = Array.from(view.peers.identities(), ([, other]) => other).filter(
-    (other) => !other.equals(labels) && other.prefixes.some((prefix) => range.contains(prefix)),
-  );
-  const prefixes = inside.flatMap((other) => other.prefixes).filter((prefix) => prefix.length > range.length);
-  const widest = prefixes.filter((prefix) => !prefixes.some((o) => o.length < prefix.length && o.contains(prefix)));
-  const except = [...new Set(widest.map(String))];
-  if (except.length > 0 && except.length <= MAX_EXCEPTS)
-    return { kind: 'CIDRSet', list: [{ cidr: range.toString(), except }], alsoSelects: [] };
-  if (range.length > 0) return { kind: 'CIDR', list: [range.toString()], alsoSelects: inside };
-  const world = [...labels].find(({ key }) => key.startsWith('world'))!;
-  return { kind: 'Entities', list: [world.key], alsoSelects: inside };
 }
 
 const PORT_PROTOCOLS = new Map<number, string>([

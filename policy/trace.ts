@@ -9,7 +9,7 @@ import { IP_PROTOCOL } from './map-entry.ts';
 import type { PolicyRepository } from './repository.ts';
 import type { RepositoryView } from './repository-view.ts';
 import type { Direction } from './rule.ts';
-import { allowingSetting, judge, type AllowingSetting, type Judgement } from './why/judge.ts';
+import { allowingSetting, judge, passes, type AllowingSetting, type Judgement } from './why/judge.ts';
 import { ruleStep, type EntryStep, type RuleStep } from './why/steps.ts';
 import { askedSubject, type AskedSubject } from './why/subject.ts';
 
@@ -65,7 +65,7 @@ export interface LabelReason {
 
 export interface PortTrace extends TracedPort {
   readonly verdict: 'allowed' | 'denied';
-  /** A proxy gets the flow; what it says to requests is not traced. */
+  /** A proxy gets the flow; what it says to requests is not traced. Denied: there is no proxy. */
   readonly redirect: boolean;
   /** Of the protocol; of TCP and UDP for `ANY`. */
   readonly judgements: readonly (Judgement & { readonly protocol: number })[];
@@ -89,7 +89,8 @@ function traceDirection(
   const setting = allowingSetting(view, subject, direction, peer);
   const rules = view.rules.map((rule) => ruleStep(view, subject, direction, peer, rule));
   const ports = asked.map((port) => tracePort(view, subject, direction, peer, port));
-  const label = subject.filters.length === 0 && setting !== undefined ? ALLOWED : labelVerdict(rules, setting, ports);
+  const label =
+    subject.filters.length === 0 && setting !== undefined ? ALLOWED : labelVerdict(view, rules, setting, ports);
   const passed = ports.length > 0 && ports.every(({ verdict }) => verdict === 'allowed');
   return {
     direction,
@@ -111,6 +112,7 @@ type LabelPart = Pick<DirectionTrace, 'labelVerdict' | 'labelReasons'>;
 const ALLOWED: LabelPart = { labelVerdict: 'allowed', labelReasons: [] };
 
 function labelVerdict(
+  { dropsRedirects }: RepositoryView,
   rules: readonly RuleStep[],
   setting: AllowingSetting | undefined,
   ports: readonly PortTrace[],
@@ -123,8 +125,9 @@ function labelVerdict(
   const everything = selecting.filter(({ entry }) => entry.l4 === 'everything');
   const denies = everything.filter(({ entry }) => entry.deny);
   if (denies.length > 0) return { labelVerdict: 'denied', labelReasons: denies };
-  // A deny that holds for some ports leaves it to the ports asked for.
-  const someDenied = ports.length > 0 && selecting.some(({ entry }) => entry.deny);
+  // What refuses some ports leaves it to the ports asked for.
+  const someDenied =
+    ports.length > 0 && selecting.some(({ entry }) => entry.deny || (dropsRedirects && entry.redirects));
   const allowed = !someDenied && (setting !== undefined || everything.length > 0);
   return { labelVerdict: allowed ? 'allowed' : 'undecided', labelReasons: everything };
 }
@@ -147,11 +150,11 @@ function tracePort(
     protocol,
     ...judge(view, subject, direction, peer, { protocol, port: asked.port }),
   }));
-  const passing = judgements.filter(({ verdict }) => verdict !== 'denied');
+  const passing = judgements.filter(({ verdict }) => passes(view, verdict));
   return {
     ...asked,
     verdict: passing.length > 0 ? 'allowed' : 'denied',
-    redirect: passing.some(({ verdict }) => verdict === 'redirect'),
+    redirect: judgements.some(({ verdict }) => verdict === 'redirect'),
     judgements,
   };
 }

@@ -11,7 +11,7 @@ import type { EndpointSelector } from '../../identity/selector.ts';
 import type { LabelSet } from '../../identity/label-set.ts';
 import { Prefix, type IpAddress } from '../../net/ip.ts';
 import { PrefixTrie } from '../../net/prefix-trie.ts';
-import { prefixesOf } from '../peer-selectors.ts';
+import { prefixesOf, type PeerContext } from '../peer-selectors.ts';
 import type { RepositoryView } from '../repository-view.ts';
 import type { Rule } from '../rule.ts';
 import { SelectorCache } from '../selector-cache.ts';
@@ -21,6 +21,11 @@ export interface MovedIdentity {
   readonly before: NumericIdentity;
   readonly after: NumericIdentity;
   readonly prefix: Prefix;
+}
+
+interface GoneRules {
+  readonly rules: readonly Rule[];
+  readonly groups: PeerContext['groups'];
 }
 
 /** Above all numbers that identities can have. */
@@ -47,14 +52,15 @@ export class ChangedPrefixes {
   readonly #selectors = new SelectorCache<never>();
   readonly #selected = new Map<EndpointSelector, ReadonlySet<NumericIdentity>>();
 
-  constructor({ context, peers, cidrUse }: RepositoryView, added: readonly Rule[], removed: Iterable<Rule>) {
+  /** What comes is read with the groups of the view, what goes with its own. */
+  constructor({ context, peers, cidrUse }: RepositoryView, gone: GoneRules, added: readonly Rule[]) {
     this.#families = context.families;
     this.#known = (id) => peers.labelsOf(id);
     for (const [id, { prefixes }] of peers.identities()) {
       for (const prefix of prefixes) for (const trie of [this.#before, this.#after]) trie.set(prefix, id);
     }
     const mentions = countPrefixes(added, context.groups);
-    const leaving = countPrefixes(removed, context.groups);
+    const leaving = countPrefixes(gone.rules, gone.groups);
     this.gone = new Map(
       [...leaving].flatMap(([text, { prefix, count }]) => {
         const use = cidrUse(prefix);
@@ -124,7 +130,7 @@ export class ChangedPrefixes {
 
 function countPrefixes(
   rules: Iterable<Rule>,
-  groups: Parameters<typeof prefixesOf>[1],
+  groups: PeerContext['groups'],
 ): Map<string, { readonly prefix: Prefix; readonly count: number }> {
   const counted = new Map<string, { prefix: Prefix; count: number }>();
   for (const rule of rules) {

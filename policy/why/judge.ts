@@ -22,6 +22,8 @@ export type PacketVerdict = 'allowed' | 'denied' | 'redirect';
 export interface Hit extends Reason {
   /** The highest among all hits decides. */
   readonly precedence: number;
+  /** Which item of the entry's toPorts; undefined: it has none. */
+  readonly portRuleIndex: number | undefined;
   /** Those of the entry's peers that select the peer; none: the entry names no peers. */
   readonly peers: readonly Peer[];
 }
@@ -68,6 +70,11 @@ export function judge(
   };
 }
 
+/** Whether a packet with this verdict gets to where it is sent, as far as policy decides. */
+export function passes({ dropsRedirects }: RepositoryView, verdict: PacketVerdict): boolean {
+  return verdict === 'allowed' || (verdict === 'redirect' && !dropsRedirects);
+}
+
 /** By the precedence of what is strongest; 0: nothing hits. */
 export function verdictOf(precedence: number): PacketVerdict {
   if (precedence === 0 || precedence === PRECEDENCE_DENY) return 'denied';
@@ -109,5 +116,6 @@ function hitOf(view: RepositoryView, subject: AskedSubject, { rule, spec }: Rule
     selectorsOf(view, subject, one, place).some((selector) => selector.matches(peer)),
   );
   const selectors = (spec.peers ?? []).filter((selector) => selector.matches(peer));
-  return { rule, section, entry: spec.entry, deny, redirect, portRule, selectors, precedence, peers };
+  const portRuleIndex = portRule && entry.toPorts?.indexOf(portRule);
+  return { rule, section, entry: spec.entry, portRuleIndex, deny, redirect, portRule, selectors, precedence, peers };
 }

@@ -3,6 +3,7 @@
 /** Rule by rule, what is said about a peer, and what the peer lacks where it is not selected. */
 import type { LabelSet } from '../../identity/label-set.ts';
 import { EndpointSelector, type Requirement } from '../../identity/selector.ts';
+import { redirectOf } from '../l7/redirect.ts';
 import type { RepositoryView } from '../repository-view.ts';
 import {
   directionOf,
@@ -38,6 +39,8 @@ export interface EntryStep {
   readonly selectsPeer: boolean;
   /** `ports`: what it says holds for its ports or ICMP types only. `nothing`: it can hit no packet at all. */
   readonly l4: 'everything' | 'ports' | 'nothing';
+  /** Some of its ports go to a proxy. */
+  readonly redirects: boolean;
   /** It asks for authentication, which never comes about here; so it allows nothing. */
   readonly needsAuthentication: boolean;
   /** Selectors that every peer of the subject has to match besides; from this entry, and what the peer lacks. */
@@ -93,6 +96,7 @@ function entryStep(
     peers,
     selectsPeer: l4 !== 'nothing' && (peers?.some(({ selects }) => selects) ?? true),
     l4,
+    redirects: entry.toPorts?.some((port) => redirectOf(port) !== undefined) ?? false,
     needsAuthentication: !needsNoAuthentication({ authentication: entry.authentication }),
     requires: (entry.requires ?? []).map((selector) => selectorStep(selector, labels)),
   };

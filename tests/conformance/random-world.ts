@@ -12,16 +12,17 @@ import {
   type NumericIdentity,
   type ReservedName,
 } from '../../identity/numeric-identity.ts';
-import { IpAddress, type Prefix } from '../../net/ip.ts';
+import { IpAddress, Prefix } from '../../net/ip.ts';
 import { PrefixTrie } from '../../net/prefix-trie.ts';
 import { WHOLE_LANGUAGE } from '../../policy/language.ts';
 import { lookupEntry } from '../../policy/lookup.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../../policy/map-entry.ts';
+import type { CidrGroup } from '../../policy/peer-selectors.ts';
 import { parseRules } from '../../policy/parse/rule.ts';
 import { PolicyRepository } from '../../policy/repository.ts';
 import type { Direction, Rule } from '../../policy/rule.ts';
 import { ADDRESSES, endpointLabels, enforcements, PACKETS, rules } from './random-rules.ts';
-import type { RuleText } from './simulator.ts';
+import type { PortText, RuleText } from './simulator.ts';
 
 export interface RandomWorld {
   readonly ruleSet: readonly RuleText[];
@@ -29,6 +30,8 @@ export interface RandomWorld {
   readonly enforcement: 'default' | 'always' | 'never';
   readonly allowLocalhost: 'always' | 'policy';
   readonly webPort: number;
+  /** Redirects lead nowhere. */
+  readonly dropsRedirects: boolean;
 }
 
 export const randomWorlds: fc.Arbitrary<RandomWorld> = fc.record(
@@ -42,6 +45,7 @@ export const randomWorlds: fc.Arbitrary<RandomWorld> = fc.record(
     enforcement: enforcements,
     allowLocalhost: fc.constantFrom<'always' | 'policy'>('always', 'policy'),
     webPort: fc.constantFrom(80, 8080),
+    dropsRedirects: fc.boolean(),
   },
   { noNullPrototype: true },
 );
@@ -64,10 +68,11 @@ export class BuiltWorld {
   readonly #maps = new Map<string, readonly PolicyEntry[]>();
   #lastLocal = LOCAL_IDENTITY_MIN;
 
-  constructor({ endpoints, enforcement, allowLocalhost, webPort }: Omit<RandomWorld, 'ruleSet'>) {
+  constructor({ endpoints, enforcement, allowLocalhost, webPort, dropsRedirects }: Omit<RandomWorld, 'ruleSet'>) {
     this.repository = new PolicyRepository({
       enforcement,
       allowLocalhost,
+      dropsRedirects,
       proxyPort: ({ priority }) => 10_000 + priority,
       cidrIdentities: {
         acquire: (prefix: Prefix) => {
@@ -78,6 +83,7 @@ export class BuiltWorld {
         release: (prefix: Prefix) => void this.#prefixes.delete(prefix),
       },
     });
+    this.repository.setCidrGroup(RANDOM_GROUP, groupOf('192.0.2.0/24'));
     const ids: NumericIdentity[] = [];
     for (const [index, texts] of endpoints.entries()) {
       const labels = LabelSet.fromTexts(texts);
@@ -117,6 +123,37 @@ export class BuiltWorld {
   }
 }
 
-export function parseRandom(ruleSet: readonly unknown[]): Rule[] {
-  return parseRules(ruleSet, { language: { ...WHOLE_LANGUAGE, requires: true } });
+/** Some ports get L7 rules, some prefixes are written as a group. */
+export function parseRandom(ruleSet: readonly object[]): Rule[] {
+  const varied = ruleSet.map((rule) =>
+    Object.fromEntries(
+      Object.entries(rule).map(([member, value]) => {
+        const text = JSON.stringify(value).replaceAll('{"cidr":"192.0.2.0/24"}', `{"cidrGroupRef":"${RANDOM_GROUP}"}`);
+        const allows = member === 'ingress' || member === 'egress';
+        const list: unknown = JSON.parse(text, (key, item: unknown) =>
+          allows && key === 'toPorts' ? withL7(item) : item,
+        );
+        return [member, list];
+      }),
+    ),
+  );
+  return parseRules(varied, { language: { ...WHOLE_LANGUAGE, requires: true } });
+}
+
+/** Those that begin with one of these ports. */
+const L7_PORTS = ['3', '7', '80'];
+
+function withL7(list: unknown): unknown {
+  return (list as { ports: PortText[] }[]).map(({ ports }) =>
+    L7_PORTS.includes(ports[0]?.port ?? '')
+      ? { ports: [{ ...ports[0], protocol: 'TCP' }], rules: { http: [{}] } }
+      : { ports },
+  );
+}
+
+/** The CIDR group that random rules name. */
+export const RANDOM_GROUP = 'group';
+
+export function groupOf(...prefixes: readonly string[]): CidrGroup {
+  return { labels: LabelSet.EMPTY, prefixes: prefixes.map((prefix) => Prefix.parse(prefix)) };
 }
