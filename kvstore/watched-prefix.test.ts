@@ -19,6 +19,7 @@ class ScriptedStore {
   readonly watchedFrom: number[] = [];
   lists = 0;
   refusals = 0;
+  loseSession: (() => void) | undefined;
 
   list(): Promise<KvList> {
     if (this.failures > 0) {
@@ -48,6 +49,21 @@ class ScriptedStore {
         this.handlers = undefined;
       },
     };
+  }
+
+  onSessionLost(listener: () => void): () => void {
+    this.loseSession = listener;
+    return () => {
+      this.loseSession = undefined;
+    };
+  }
+
+  /** All is gone; revisions begin anew. */
+  loseData(): void {
+    this.entries.clear();
+    this.revision = 0;
+    this.#history = [];
+    this.#first = 1;
   }
 
   #tell(event: KvEvent): void {
@@ -147,6 +163,25 @@ test('a watch that was lost goes on where it ended, without a list, however ofte
   await settle();
   assert.deepEqual([store.lists, told], [2, ['put p/b new>1']]);
   await prefix.stop();
+});
+
+test('after a lost session everything is listed, because the store may have begun anew', async () => {
+  const store = new ScriptedStore();
+  store.put('p/a', '1');
+  store.put('p/b', '1');
+  const { prefix, told } = follow(store);
+  await prefix.start(new AbortController().signal);
+  told.length = 0;
+  store.handlers = undefined;
+  store.loseData();
+  store.put('p/a', 'another, of the same revision');
+  store.loseSession!();
+  await settle();
+  assert.deepEqual(told, ['delete p/b 1', 'put p/a 1>another, of the same revision']);
+  store.put('p/c', '1');
+  assert.equal(told.at(-1), 'put p/c new>1');
+  await prefix.stop();
+  assert.equal(store.loseSession, undefined);
 });
 
 test('a list that fails is repeated with back-off; start waits for it or for its signal', async () => {

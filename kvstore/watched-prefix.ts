@@ -21,7 +21,7 @@ export interface PrefixListener {
 }
 
 export interface WatchedPrefixOptions {
-  readonly store: Pick<Kvstore, 'list' | 'watch'>;
+  readonly store: Pick<Kvstore, 'list' | 'watch' | 'onSessionLost'>;
   readonly prefix: string;
   readonly listener: PrefixListener;
   readonly log: Logger;
@@ -37,6 +37,7 @@ export class WatchedPrefix implements Component {
   /** Revision after the last one that is known here; `undefined`: list first. */
   #next: number | undefined;
   #onListed: (() => void) | undefined;
+  #unsubscribe: (() => void) | undefined;
 
   constructor(options: WatchedPrefixOptions) {
     this.#options = options;
@@ -51,6 +52,7 @@ export class WatchedPrefix implements Component {
       this.#onListed = resolve;
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
     });
+    this.#unsubscribe = this.#options.store.onSessionLost(() => this.#distrust());
     this.#sync.trigger();
     this.#sync.start();
     try {
@@ -62,6 +64,7 @@ export class WatchedPrefix implements Component {
   }
 
   async stop(): Promise<void> {
+    this.#unsubscribe?.();
     await this.#sync.stop();
     this.#watch?.close();
     this.#watch = undefined;
@@ -102,13 +105,24 @@ export class WatchedPrefix implements Component {
     isStanding = true;
   }
 
+  /** A store that does not know our session may have lost everything, and its revisions begun anew. */
+  #distrust(): void {
+    this.#watch?.close();
+    this.#watch = undefined;
+    this.#next = undefined;
+    this.#sync.trigger();
+  }
+
   #replace(list: KvList): void {
     const present = new Set(list.entries.map(({ key }) => key));
     for (const key of [...this.#entries.keys()]) {
       if (!present.has(key)) this.#apply({ type: 'delete', key, modRevision: list.revision });
     }
     for (const entry of list.entries) {
-      if (this.#entries.get(entry.key)?.modRevision !== entry.modRevision) this.#apply({ type: 'put', entry });
+      const known = this.#entries.get(entry.key);
+      // The value, too: a store that has lost its data counts from the beginning.
+      const isKnown = known?.modRevision === entry.modRevision && known.value === entry.value;
+      if (!isKnown) this.#apply({ type: 'put', entry });
     }
   }
 

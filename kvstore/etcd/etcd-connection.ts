@@ -7,7 +7,6 @@
  * caller is told `KvstoreUnavailable` and decides, because a condition that held at the first attempt may fail at the
  * second just because the first was carried out.
  */
-import type { IResponseHeader } from 'etcd3';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import { checkConfig, type EtcdConfig, type EtcdTimes } from './etcd-config.ts';
 import { EtcdEndpoint, type EtcdService, type EtcdStream } from './etcd-endpoint.ts';
@@ -16,20 +15,12 @@ import { toError, toFault, type EtcdFault } from './etcd-fault.ts';
 /** More at once means that etcd hangs; further requests are refused. */
 const MAX_PENDING = 10_000;
 
-interface Answered {
-  readonly header: IResponseHeader;
-}
-
 export class EtcdConnection {
   readonly config: EtcdConfig;
   readonly times: EtcdTimes;
   readonly endpoints: readonly EtcdEndpoint[];
   #current: number;
   #pending = 0;
-  #clusterId: string | undefined;
-  /** Told when the answers come from another cluster than before: revisions mean nothing any more. */
-  onOtherCluster: () => void = () => undefined;
-
   /** `random`: uniform in [0, 1); where to begin, so that nodes spread over members. */
   constructor(config: EtcdConfig, times: EtcdTimes, random: () => number = Math.random) {
     this.endpoints = checkConfig(config).map((url) => new EtcdEndpoint(url, config, times));
@@ -39,11 +30,11 @@ export class EtcdConnection {
   }
 
   /** `what`: for the error, such as `read key`. */
-  read<T extends Answered>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
+  read<T>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
     return this.#request(what, service, method, message, true);
   }
 
-  write<T extends Answered>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
+  write<T>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
     return this.#request(what, service, method, message, false);
   }
 
@@ -69,18 +60,11 @@ export class EtcdConnection {
     }
   }
 
-  /** Notes which cluster has answered. */
-  saw({ cluster_id: id }: IResponseHeader): void {
-    const known = this.#clusterId;
-    this.#clusterId = id;
-    if (known !== undefined && known !== id) this.onOtherCluster();
-  }
-
   close(): void {
     for (const endpoint of this.endpoints) endpoint.close();
   }
 
-  async #request<T extends Answered>(
+  async #request<T>(
     what: string,
     service: EtcdService,
     method: string,
@@ -92,11 +76,7 @@ export class EtcdConnection {
     }
     this.#pending++;
     try {
-      const response = await this.#tryAll<T>(what, isRepeatable, (endpoint) =>
-        endpoint.request<T>(service, method, message),
-      );
-      this.saw(response.header);
-      return response;
+      return await this.#tryAll<T>(what, isRepeatable, (endpoint) => endpoint.request<T>(service, method, message));
     } finally {
       this.#pending--;
     }

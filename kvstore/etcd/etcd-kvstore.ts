@@ -42,6 +42,8 @@ export interface EtcdKvstoreOptions {
   readonly lockTtlMs?: number;
   readonly times?: Partial<EtcdTimes>;
   readonly pageEntries?: number;
+  /** Uniform in [0, 1); which endpoint is asked first. */
+  readonly random?: () => number;
 }
 
 export class EtcdKvstore implements Kvstore {
@@ -60,7 +62,7 @@ export class EtcdKvstore implements Kvstore {
   constructor(options: EtcdKvstoreOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
-    this.#connection = new EtcdConnection(options.config, { ...ETCD_TIMES, ...options.times });
+    this.#connection = new EtcdConnection(options.config, { ...ETCD_TIMES, ...options.times }, options.random);
     this.#messages = new EtcdMessages(options.config.namespace ?? '');
     this.#session = this.#newLease('kvstore-session', options.sessionTtlMs ?? SESSION_TTL_MS, () => {
       for (const listener of this.#lostListeners) listener();
@@ -76,11 +78,6 @@ export class EtcdKvstore implements Kvstore {
       log,
       clock: this.#clock,
     });
-    this.#connection.onOtherCluster = () => {
-      log.warn('etcd is another cluster than before: everything is looked at anew');
-      for (const watch of [...this.#watches]) watch.end('compacted');
-      this.#session.check();
-    };
   }
 
   /** Tries for a while, unless waiting cannot help. */

@@ -98,10 +98,8 @@ export class EtcdWatch implements Watch {
     if (response.compact_revision !== '0') this.end('compacted');
     else if (response.canceled) {
       this.end('lost', failed(`watch ${this.#prefix}`, new Error(response.cancel_reason || 'etcd ended the watch')));
-    } else if (response.created) {
-      this.#deps.connection.saw(response.header);
-      void this.#checkHistory(toNumber(response.header.revision));
-    } else this.#deliver(response.events);
+    } else if (response.created) void this.#checkHistory(toNumber(response.header.revision));
+    else this.#deliver(response.events);
   }
 
   /** A store that has never been where we want to go on from is not the one we know: it has lost its data. */

@@ -117,10 +117,7 @@ export class KeptLease {
           else reject(failure);
         });
         stream.on('end', () => reject(new CiliumError('KvstoreUnavailable', `etcd ${what}: the stream has ended`)));
-        stream.on('data', ({ header, TTL }) => {
-          connection.saw(header);
-          resolve(Number(TTL) > 0);
-        });
+        stream.on('data', ({ TTL }) => resolve(Number(TTL) > 0));
         stream.write({ ID: leaseNumber(id) });
       });
     } finally {

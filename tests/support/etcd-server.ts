@@ -85,6 +85,13 @@ export class EtcdServer {
     await this.start();
   }
 
+  /** As if its disk had been lost. */
+  async startEmpty(): Promise<void> {
+    await this.stop();
+    await rm(join(this.folder, 'data'), { recursive: true });
+    await this.start();
+  }
+
   /** Takes connections, answers nothing. */
   hang(): void {
     this.#child?.kill('SIGSTOP');
@@ -147,9 +154,9 @@ export async function startCluster(size: number, options: EtcdServerOptions = {}
         `--listen-peer-urls=${peer(i)}`,
         `--initial-advertise-peer-urls=${peer(i)}`,
         `--initial-cluster=${cluster}`,
-        // Elections and leases in fractions of a second; leases may be as short as 1 s.
-        '--heartbeat-interval=50',
-        '--election-timeout=500',
+        // Elections in fractions of a second; leases may be as short as 1 s.
+        `--heartbeat-interval=${size === 1 ? 20 : 50}`,
+        `--election-timeout=${size === 1 ? 100 : 500}`,
         '--grpc-keepalive-min-time=500ms',
         '--logger=zap',
         '--log-outputs=stderr',
