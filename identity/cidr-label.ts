@@ -13,8 +13,16 @@ export function formatCidrKey(prefix: Prefix): string {
   return `${address.startsWith('-') ? '0' : ''}${address}${address.endsWith('-') ? '0' : ''}/${prefix.length}`;
 }
 
+/** What was parsed last: whoever has to do with a prefix asks for it several times in a row. */
+let latest: { readonly key: string; readonly prefix: Prefix | undefined } = { key: '', prefix: undefined };
+
 /** The prefix that a key stands for; undefined when it is none. */
 export function parseCidrKey(key: string): Prefix | undefined {
+  if (latest.key !== key) latest = { key, prefix: parse(key) };
+  return latest.prefix;
+}
+
+function parse(key: string): Prefix | undefined {
   try {
     return Prefix.parse(key.replaceAll('-', ':'));
   } catch (error) {

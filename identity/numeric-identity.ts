@@ -58,6 +58,10 @@ const RESERVED_LABELS = new Map<number, LabelSet>(
   }),
 );
 
+const RESERVED_BY_TEXT = new Map<string, NumericIdentity>(
+  Array.from(reservedIdentities(), ([id, labels]) => [labels.toString(), id]),
+);
+
 /** The name of a reserved identity, else the number in decimal. */
 export function identityName(id: number): string {
   return NAMES.get(id) ?? String(id);
@@ -76,8 +80,7 @@ export function* reservedIdentities(): Generator<[NumericIdentity, LabelSet]> {
 
 /** The reserved identity that has exactly these labels. */
 export function reservedIdentityOf(labels: LabelSet): NumericIdentity | undefined {
-  for (const [id, reserved] of reservedIdentities()) if (reserved.equals(labels)) return id;
-  return undefined;
+  return RESERVED_BY_TEXT.get(labels.toString());
 }
 
 export function reservedLabel(name: ReservedName): Label {

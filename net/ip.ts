@@ -170,11 +170,34 @@ function parseAddress(text: string): Uint8Array | undefined {
   if (text.includes('/') || text.includes('%')) return undefined;
   try {
     if (text.includes(':')) return Uint8Array.from(padStart(new Address6(text).toUnsignedByteArray(), 16));
+    const plain = parseDottedQuad(text);
+    if (plain !== undefined) return plain;
     if (!/^[0-9.]+$/.test(text)) return undefined;
     return Uint8Array.from(padStart(new Address4(text).toArray(), 4));
   } catch {
     return undefined; // ip-address throws AddressError on any malformed text
   }
+}
+
+/** Four numbers without leading zeros, which is how nearly all IPv4 addresses are written; undefined: anything else. */
+function parseDottedQuad(text: string): Uint8Array | undefined {
+  const bytes = new Uint8Array(4);
+  let index = 0;
+  let value = -1;
+  for (let at = 0; at <= text.length; at++) {
+    const digit = text.charCodeAt(at) - 48; // NaN at the end
+    if (digit >= 0 && digit <= 9) {
+      if (value === 0) return undefined;
+      value = value < 0 ? digit : value * 10 + digit;
+      if (value > 255) return undefined;
+    } else {
+      const isEnd = at === text.length;
+      if (value < 0 || index > 3 || isEnd !== (index === 3) || (!isEnd && text[at] !== '.')) return undefined;
+      bytes[index++] = value;
+      value = -1;
+    }
+  }
+  return bytes;
 }
 
 function padStart(bytes: readonly number[], length: number): number[] {

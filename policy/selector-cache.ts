@@ -15,15 +15,18 @@ import type { NumericIdentity } from '../identity/numeric-identity.ts';
 import { ANY_KEY, type EndpointSelector, type Requirement } from '../identity/selector.ts';
 import type { Prefix } from '../net/ip.ts';
 import { PrefixTrie } from '../net/prefix-trie.ts';
+import { MultiIndex } from './multi-index.ts';
 
 /** A selector in use. `U` is what its users are. */
 export class CachedSelector<U> {
   readonly selector: EndpointSelector;
   readonly identities = new Set<NumericIdentity>();
   readonly users = new Set<U>();
+  readonly anchor: Anchor;
 
   constructor(selector: EndpointSelector) {
     this.selector = selector;
+    this.anchor = anchorOf(selector);
   }
 }
 
@@ -40,11 +43,11 @@ export class SelectorCache<U> {
   readonly #selectors = new Map<string, CachedSelector<U>>();
   readonly #identities = new Map<NumericIdentity, LabelSet>();
 
-  readonly #selectorsByText = new Map<string, Set<CachedSelector<U>>>();
+  readonly #selectorsByText = new MultiIndex<CachedSelector<U>>();
   readonly #selectorsByPrefix = new PrefixTrie<Set<CachedSelector<U>>>();
   readonly #unanchored = new Set<CachedSelector<U>>();
 
-  readonly #identitiesByText = new Map<string, Set<NumericIdentity>>();
+  readonly #identitiesByText = new MultiIndex<NumericIdentity>();
   readonly #identitiesByPrefix = new PrefixTrie<Set<NumericIdentity>>();
 
   labelsOf(identity: NumericIdentity): LabelSet | undefined {
@@ -67,7 +70,7 @@ export class SelectorCache<U> {
       cached = new CachedSelector<U>(selector);
       this.#selectors.set(key, cached);
       this.#file(cached);
-      for (const identity of this.#candidates(selector)) {
+      for (const identity of this.#candidates(cached.anchor)) {
         if (selector.matches(this.#identities.get(identity)!)) cached.identities.add(identity);
       }
     }
@@ -88,7 +91,7 @@ export class SelectorCache<U> {
   find(selector: EndpointSelector): ReadonlySet<NumericIdentity> {
     const cached = this.#selectors.get(selector.toString());
     if (cached !== undefined) return cached.identities;
-    const candidates = new Set(this.#candidates(selector));
+    const candidates = new Set(this.#candidates(anchorOf(selector)));
     for (const identity of candidates) {
       if (!selector.matches(this.#identities.get(identity)!)) candidates.delete(identity);
     }
@@ -101,7 +104,7 @@ export class SelectorCache<U> {
     if (known?.equals(labels)) return [];
     const gone = known === undefined ? [] : this.remove(identity);
     this.#identities.set(identity, labels);
-    for (const text of anchorTexts(labels)) addTo(this.#identitiesByText, text, identity);
+    for (const text of anchorTexts(labels)) this.#identitiesByText.add(text, identity);
     for (const prefix of labels.prefixes) {
       const there = this.#identitiesByPrefix.get(prefix);
       if (there === undefined) this.#identitiesByPrefix.set(prefix, new Set([identity]));
@@ -120,7 +123,7 @@ export class SelectorCache<U> {
     const labels = this.#identities.get(identity);
     if (labels === undefined) return [];
     this.#identities.delete(identity);
-    for (const text of anchorTexts(labels)) removeFrom(this.#identitiesByText, text, identity);
+    for (const text of anchorTexts(labels)) this.#identitiesByText.delete(text, identity);
     for (const prefix of labels.prefixes) {
       const there = this.#identitiesByPrefix.get(prefix);
       there?.delete(identity);
@@ -136,14 +139,14 @@ export class SelectorCache<U> {
   selecting(labels: LabelSet): CachedSelector<U>[] {
     const found: CachedSelector<U>[] = [];
     const seen = new Set<CachedSelector<U>>();
-    const compare = (candidates: Iterable<CachedSelector<U>> | undefined): void => {
-      for (const candidate of candidates ?? []) {
+    const compare = (candidates: Iterable<CachedSelector<U>>): void => {
+      for (const candidate of candidates) {
         if (seen.has(candidate)) continue;
         seen.add(candidate);
         if (candidate.selector.matches(labels)) found.push(candidate);
       }
     };
-    for (const text of anchorTexts(labels)) compare(this.#selectorsByText.get(text));
+    for (const text of anchorTexts(labels)) compare(this.#selectorsByText.of(text));
     for (const prefix of labels.prefixes) {
       for (const candidates of this.#selectorsByPrefix.containing(prefix)) compare(candidates);
     }
@@ -151,19 +154,18 @@ export class SelectorCache<U> {
     return found;
   }
 
-  *#candidates(selector: EndpointSelector): Generator<NumericIdentity> {
-    const anchor = anchorOf(selector);
+  *#candidates(anchor: Anchor): Generator<NumericIdentity> {
     if (anchor === undefined) {
       yield* this.#identities.keys();
     } else if ('prefix' in anchor) {
       for (const identities of this.#identitiesByPrefix.inside(anchor.prefix)) yield* identities;
     } else {
-      for (const text of anchor.texts) yield* this.#identitiesByText.get(text) ?? [];
+      for (const text of anchor.texts) yield* this.#identitiesByText.of(text);
     }
   }
 
   #file(cached: CachedSelector<U>): void {
-    const anchor = anchorOf(cached.selector);
+    const { anchor } = cached;
     if (anchor === undefined) {
       this.#unanchored.add(cached);
     } else if ('prefix' in anchor) {
@@ -171,12 +173,12 @@ export class SelectorCache<U> {
       if (there === undefined) this.#selectorsByPrefix.set(anchor.prefix, new Set([cached]));
       else there.add(cached);
     } else {
-      for (const text of anchor.texts) addTo(this.#selectorsByText, text, cached);
+      for (const text of anchor.texts) this.#selectorsByText.add(text, cached);
     }
   }
 
   #unfile(cached: CachedSelector<U>): void {
-    const anchor = anchorOf(cached.selector);
+    const { anchor } = cached;
     if (anchor === undefined) {
       this.#unanchored.delete(cached);
     } else if ('prefix' in anchor) {
@@ -184,7 +186,7 @@ export class SelectorCache<U> {
       there?.delete(cached);
       if (there?.size === 0) this.#selectorsByPrefix.delete(anchor.prefix);
     } else {
-      for (const text of anchor.texts) removeFrom(this.#selectorsByText, text, cached);
+      for (const text of anchor.texts) this.#selectorsByText.delete(text, cached);
     }
   }
 }
@@ -214,16 +216,4 @@ function* anchorTexts(labels: LabelSet): Generator<string> {
     yield key;
     yield `${key}=${value}`;
   }
-}
-
-function addTo<V>(index: Map<string, Set<V>>, key: string, value: V): void {
-  const there = index.get(key);
-  if (there === undefined) index.set(key, new Set([value]));
-  else there.add(value);
-}
-
-function removeFrom<V>(index: Map<string, Set<V>>, key: string, value: V): void {
-  const there = index.get(key);
-  there?.delete(value);
-  if (there?.size === 0) index.delete(key);
 }

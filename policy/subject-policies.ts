@@ -24,6 +24,13 @@ export class SubjectPolicies {
   readonly #policyOf = new Map<NumericIdentity, SubjectPolicy>();
   /** Subjects whose map nobody has taken yet. */
   readonly #fresh = new Set<NumericIdentity>();
+  /** What a selector selects, by policy, and the version of the assignments for which that holds. */
+  readonly #selected = new WeakMap<
+    object,
+    { version: number; groups: ReadonlyMap<SubjectPolicy, NumericIdentity[]> }
+  >();
+  /** Grows when a subject comes, goes or gets another policy. */
+  #version = 0;
   /** Something changed since policies were last compared with one another. */
   #mayBeEqual = false;
 
@@ -65,6 +72,7 @@ export class SubjectPolicies {
 
   remove(id: NumericIdentity): void {
     const policy = this.of(id);
+    this.#version++;
     this.#policyOf.delete(id);
     this.#fresh.delete(id);
     policy.subjects.delete(id);
@@ -72,11 +80,20 @@ export class SubjectPolicies {
   }
 
   /** The rule selects these subjects; it acts on those of its kind. */
-  addRule(stored: SubjectRule, selected: Iterable<NumericIdentity>): void {
+  addRule(stored: SubjectRule, selected: ReadonlySet<NumericIdentity>): void {
     this.#mayBeEqual = true;
-    for (const [policy, subjects] of Map.groupBy(selected, (id) => this.of(id))) {
+    for (const [policy, subjects] of this.#byPolicy(selected)) {
       if (policy.accepts(stored.rule)) this.#forkFor(policy, subjects).addRule(stored);
     }
+  }
+
+  /** Most imports have many rules with the same selector for their subjects. */
+  #byPolicy(selected: ReadonlySet<NumericIdentity>): ReadonlyMap<SubjectPolicy, NumericIdentity[]> {
+    const known = this.#selected.get(selected);
+    if (known?.version === this.#version) return known.groups;
+    const groups = Map.groupBy(selected, (id) => this.of(id));
+    this.#selected.set(selected, { version: this.#version, groups });
+    return groups;
   }
 
   removeRule(stored: SubjectRule): void {
@@ -87,6 +104,7 @@ export class SubjectPolicies {
   /** The subject's policy, to be changed for it alone. */
   alone(id: NumericIdentity): SubjectPolicy {
     this.#mayBeEqual = true;
+    this.#version++; // it may be about to be selected by others
     return this.#forkFor(this.of(id), [id]);
   }
 
@@ -126,6 +144,7 @@ export class SubjectPolicies {
   }
 
   #join(id: NumericIdentity, policy: SubjectPolicy): void {
+    this.#version++;
     policy.subjects.add(id);
     this.#policyOf.set(id, policy);
   }

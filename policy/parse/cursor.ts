@@ -22,13 +22,23 @@ export interface ParseContext {
 /** A value and the place where it stands. */
 export class Cursor {
   readonly value: unknown;
-  readonly path: Path;
   readonly context: ParseContext;
+  /** The path of the document, or what this is a part of and which: a path is made when it is asked for. */
+  readonly #place: Path | Cursor;
+  readonly #segment: string | number | undefined;
 
-  constructor(value: unknown, path: Path, context: ParseContext) {
+  constructor(value: unknown, path: Path, context: ParseContext);
+  constructor(value: unknown, parent: Cursor, context: ParseContext, segment: string | number);
+  constructor(value: unknown, place: Path | Cursor, context: ParseContext, segment?: string | number) {
     this.value = value;
-    this.path = path;
     this.context = context;
+    this.#place = place;
+    this.#segment = segment;
+  }
+
+  get path(): Path {
+    const place = this.#place;
+    return place instanceof Cursor ? [...place.path, this.#segment!] : place;
   }
 
   fail(message: string): undefined {
@@ -72,7 +82,7 @@ export class Cursor {
     if (!Array.isArray(this.value)) return this.expected('a list');
     const items: T[] = [];
     for (const [index, value] of this.value.entries()) {
-      const item = read(new Cursor(value, [...this.path, index], this.context));
+      const item = read(new Cursor(value, this, this.context, index));
       if (item !== undefined) items.push(item);
     }
     return items;
@@ -97,7 +107,7 @@ export class Cursor {
     if (!isObject(this.value)) return this.expected('an object');
     const entries: [string, T][] = [];
     for (const [name, value] of Object.entries(this.value)) {
-      const item = read(new Cursor(value, [...this.path, name], this.context), name);
+      const item = read(new Cursor(value, this, this.context, name), name);
       if (item !== undefined) entries.push([name, item]);
     }
     return Object.fromEntries(entries);
@@ -108,7 +118,8 @@ export class Cursor {
 export class Members {
   readonly cursor: Cursor;
   readonly #object: Readonly<Record<string, unknown>>;
-  readonly #known = new Set<string>();
+  /** A few names, some of them twice: cheaper than a set. */
+  readonly #known: string[] = [];
 
   constructor(cursor: Cursor, object: Readonly<Record<string, unknown>>) {
     this.cursor = cursor;
@@ -129,9 +140,9 @@ export class Members {
 
   /** The member, or undefined when it is absent. */
   get(name: string): Cursor | undefined {
-    this.#known.add(name);
+    this.#known.push(name);
     if (!Object.hasOwn(this.#object, name)) return undefined;
-    return new Cursor(this.#object[name], [...this.cursor.path, name], this.cursor.context);
+    return new Cursor(this.#object[name], this.cursor, this.cursor.context, name);
   }
 
   /** Members that belong to the language but are off here; each that is there is a fault. */
@@ -142,10 +153,10 @@ export class Members {
   refuseUnknown(): void {
     if (this.cursor.context.ignoreUnknown === true) return;
     for (const name of Object.keys(this.#object)) {
-      if (this.#known.has(name)) continue;
-      const alike = [...this.#known].find((known) => known.toLowerCase() === name.toLowerCase());
-      const hint = alike === undefined ? `expected ${[...this.#known].join(', ')}` : `did you mean ${alike}?`;
-      new Cursor(undefined, [...this.cursor.path, name], this.cursor.context).fail(`unknown field; ${hint}`);
+      if (this.#known.includes(name)) continue;
+      const alike = this.#known.find((known) => known.toLowerCase() === name.toLowerCase());
+      const hint = alike === undefined ? `expected ${[...new Set(this.#known)].join(', ')}` : `did you mean ${alike}?`;
+      new Cursor(undefined, this.cursor, this.cursor.context, name).fail(`unknown field; ${hint}`);
     }
   }
 }
