@@ -70,11 +70,15 @@ const KNOWN: readonly [RegExp, (config: EtcdConfig) => EtcdFault][] = [
   [/too many requests/, () => fault('away', 'it has too much to do', UNDONE)],
   [/unable to (get|verify)|self[- ]signed|certificate has expired|altnames/i, tlsServerFault],
   [/alert (bad|unknown|certificate)|certificate required|alert number (42|46|48|116)/i, tlsClientFault],
-  [/wrong version number|EPROTO/, () => fault('away', 'it does not speak TLS; is http:// meant?', MISTAKE)],
+  [
+    /wrong version number|before secure TLS connection/,
+    () => fault('away', 'it ended the connection before TLS; is http:// meant?', UNDONE),
+  ],
+  [/Failed to connect/, () => fault('away', 'it ended the connection at once; is https:// meant?', UNDONE)],
 ];
 
 /** gRPC gave the request up before it left. */
-const NOT_SENT = /No connection established|Name resolution failed|ECONNREFUSED|Failed to connect/;
+const NOT_SENT = /No connection established|Name resolution failed|ECONNREFUSED/;
 const AWAY_STATUS = new Set([
   1 /* cancelled */, 2 /* unknown */, 4 /* deadline */, 13 /* internal */, 14 /* unavailable */,
 ]);
