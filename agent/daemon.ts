@@ -326,6 +326,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
     monitor,
     enforce,
     status: () => status.report(),
+    maxPolicyEntries: () => datapath.policy.maxEntries,
     maps: () => status.maps(),
     map: (name) => status.map(name),
   });

@@ -8,6 +8,7 @@ import type {
   Endpoint as EndpointModel,
   Identity,
   LabelConfigurationSpec,
+  PolicyPlan,
   StatusResponse,
   VersionInfo,
 } from '../api/models.ts';
@@ -17,11 +18,13 @@ import type { EndpointManager } from '../endpoint/endpoint-manager.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { parseLabel, parseSelectLabel } from '../identity/label.ts';
 import { numericIdentity } from '../identity/numeric-identity.ts';
+import type { ImportOptions } from '../policy/replacement.ts';
 import type { PolicyRepository } from '../policy/repository.ts';
 import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { endpointModel } from './endpoint-model.ts';
 import type { Identities } from './identities.ts';
 import type { MonitorHub } from './monitor-hub.ts';
+import { planOf } from './policy-plan.ts';
 import type { PolicyService } from './policy-service.ts';
 import type {
   AgentServices,
@@ -45,6 +48,8 @@ export interface ServicesDeps {
   /** Brings a change of the repository into the kernel. */
   readonly enforce: () => void;
   readonly status: () => Promise<StatusResponse>;
+  /** How many entries one policy may have. */
+  readonly maxPolicyEntries: () => number;
   readonly maps: () => readonly BpfMap[];
   readonly map: (name: string) => BpfMap | undefined;
 }
@@ -113,19 +118,18 @@ export class Services implements AgentServices {
     };
   }
 
-  async importPolicy(
-    sources: readonly PolicySource[],
-    { replace, replaceWithLabels }: PolicyImportOptions,
-  ): Promise<number> {
-    const revision = await this.#deps.policy.import(sources, {
-      replace,
-      ...(replaceWithLabels.length > 0 && { replaceWithLabels: replaceWithLabels.map(parseSelectLabel) }),
-    });
+  async importPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): Promise<number> {
+    const revision = await this.#deps.policy.import(sources, importOptions(options));
     this.#deps.monitor.publish({
       type: 'Policy updated',
       message: { rules: sources.flatMap(({ items }) => items).length, revision },
     });
     return revision;
+  }
+
+  planPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): PolicyPlan {
+    const { policy, repository } = this.#deps;
+    return planOf(repository, policy.planImport(sources, importOptions(options)), this.#deps.maxPolicyEntries());
   }
 
   async deletePolicy(labels: readonly string[]): Promise<PolicyDeletion> {
@@ -159,4 +163,11 @@ export class Services implements AgentServices {
     const derived = endpoint.identity ? identities.informationLabels(endpoint.identity.container) : [];
     return endpointModel(endpoint, { revision: repository.revision, enforced }, derived);
   }
+}
+
+function importOptions({ replace, replaceWithLabels }: PolicyImportOptions): ImportOptions {
+  return {
+    replace,
+    ...(replaceWithLabels.length > 0 && { replaceWithLabels: replaceWithLabels.map(parseSelectLabel) }),
+  };
 }

@@ -18,6 +18,7 @@ import type {
   LabelConfigurationSpec,
   Policy,
   PolicyDeleted,
+  PolicyPlan,
   StatusResponse,
   VersionInfo,
 } from './models.ts';
@@ -106,12 +107,12 @@ export class CiliumClient {
 
   /** Rules and resources, as they are or with the places where they were written. */
   importPolicy(body: PolicyImportBody, options: PolicyImportRequest = {}): Promise<Policy> {
-    const query = new URLSearchParams();
-    if (options.replace === true) query.set('replace', 'true');
-    if (options.brief === true) query.set('brief', 'true');
-    const labels = options.replaceWithLabels ?? [];
-    if (labels.length > 0) query.set('replace-with-labels', labels.join(','));
-    return this.#call('PUT', query.size === 0 ? PATHS.policy : `${PATHS.policy}?${query.toString()}`, body);
+    return this.#call('PUT', importPath(options), body);
+  }
+
+  /** What the import would do; nothing is changed. */
+  planImport(body: PolicyImportBody, options: PolicyImportRequest = {}): Promise<PolicyPlan> {
+    return this.#call('PUT', importPath(options, { 'dry-run': 'true' }), body);
   }
 
   /** Deletes the rules that carry all these labels; no labels: all rules. With `brief` the answer carries no rules. */
@@ -200,6 +201,19 @@ export class CiliumClient {
     }
     return new CiliumError('AgentUnavailable', `cannot reach the agent at ${this.socketPath}`, {}, cause);
   }
+}
+
+function importPath(
+  { replace = false, brief = false, replaceWithLabels = [] }: PolicyImportRequest,
+  more: Readonly<Record<string, string>> = {},
+): string {
+  const query = new URLSearchParams({
+    ...(replace && { replace: 'true' }),
+    ...(brief && { brief: 'true' }),
+    ...(replaceWithLabels.length > 0 && { 'replace-with-labels': replaceWithLabels.join(',') }),
+    ...more,
+  });
+  return query.size === 0 ? PATHS.policy : `${PATHS.policy}?${query.toString()}`;
 }
 
 /** Puts a value in the place of the only parameter of a path. */

@@ -225,11 +225,33 @@ export type PolicyImport = z.infer<typeof policyImport>;
 export const policyDeleteQuery = z.strictObject({ brief: z.stringbool().optional() });
 
 export const policyImportQuery = policyDeleteQuery.extend({
+  /** Everything is checked and nothing is changed; the answer is a plan. */
+  'dry-run': z.stringbool().optional(),
   /** Rules that carry the labels of an imported rule give way to it. */
   replace: z.stringbool().optional(),
   /** Rules that carry these labels (comma-separated) give way to the import. */
   'replace-with-labels': z.string().optional(),
 });
+
+const policyElement = z.object({
+  /** Its name; absent for a rule. */
+  'cidr-group': z.string().optional(),
+  file: z.string().optional(),
+  line: z.number().optional(),
+  labels,
+});
+export type PolicyElementModel = z.infer<typeof policyElement>;
+
+/** What an import would do: the answer with `dry-run`. */
+export const policyPlan = z.object({
+  /** As it is and stays. */
+  revision: z.number(),
+  added: z.array(policyElement),
+  removed: z.array(policyElement),
+  /** Policies that would not fit into their maps: these identities would keep what they have. */
+  'too-large': z.array(z.object({ identities: z.array(identity), entries: z.number(), 'max-entries': z.number() })),
+});
+export type PolicyPlan = z.infer<typeof policyPlan>;
 
 /** Which rules to delete: those that carry all these labels; an empty array means every rule. */
 export const policyDelete = labels;

@@ -5,7 +5,7 @@ import { Router, type Request, type RequestHandler } from 'express';
 import { daemonConfigurationSpec, labelConfigurationSpec, labels as labelList } from '../../api/models.ts';
 import { policyDelete, policyDeleteQuery, policyImport, policyImportQuery } from '../../api/models.ts';
 import type { PolicyImport } from '../../api/models.ts';
-import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted } from '../../api/models.ts';
+import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted, PolicyPlan } from '../../api/models.ts';
 import { PATHS } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
@@ -119,11 +119,13 @@ function addPolicyRoutes(router: Router, services: AgentServices): void {
   );
   router.put(
     PATHS.policy,
-    answer(async (request): Promise<Policy> => {
+    answer(async (request): Promise<Policy | PolicyPlan> => {
       const sources = asSources(bodyOf<PolicyImport>(request, policyImport));
       const query = parseRequest(policyImportQuery, request.query, 'query');
       const replaceWithLabels = query['replace-with-labels']?.split(',').filter((label) => label !== '') ?? [];
-      const revision = await services.importPolicy(sources, { replace: query.replace ?? false, replaceWithLabels });
+      const options = { replace: query.replace ?? false, replaceWithLabels };
+      if (query['dry-run'] === true) return services.planPolicy(sources, options);
+      const revision = await services.importPolicy(sources, options);
       if (query.brief === true) return { revision, policy: '' };
       return asPolicy({ revision, rules: sources.flatMap(({ items }) => items.map(({ value }) => value)) });
     }),

@@ -12,6 +12,7 @@ import type {
   Endpoint,
   Identity,
   LabelConfigurationSpec,
+  PolicyPlan,
   StatusResponse,
   VersionInfo,
 } from '../../api/models.ts';
@@ -98,6 +99,8 @@ export interface AgentServices {
   policy(labels: readonly string[]): PolicyView;
   /** Checks and adds rules, remembers them durably and answers the new revision; refuses them as a whole or not at all. */
   importPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): Promise<number>;
+  /** What the import would do, or throws what it would throw. Nothing is changed. */
+  planPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): PolicyPlan;
   /** Deletes the rules and CIDR groups that carry all these labels; no labels: all. Those of watched files stay. */
   deletePolicy(labels: readonly string[]): Promise<PolicyDeletion>;
 

@@ -96,6 +96,26 @@ test('policy import hands its options on', async (t) => {
   assert.match((await node.runWith(GOOD, 'policy', 'import', '-', '--print')).stdout, /^\[\n[^]*\]\nRevision: 3\n$/);
 });
 
+test('policy import --dry-run shows what would come and go, and changes nothing', async (t) => {
+  const node = await startNode(t);
+  const path = await file(node, 'good.json', GOOD);
+  await node.run('policy', 'import', path);
+  const { stdout, status } = await node.run('policy', 'import', path, '--replace', '--dry-run');
+  assert.match(stdout, /^add +rule +\/.*\/good\.json:2 +unspec:name=web\nremove +rule +unspec:name=web\n/);
+  assert.match(stdout, /\nNothing was changed\. Revision: 2\n$/);
+  assert.deepEqual([status, node.services.imports.length], [0, 1]);
+  const bad = await file(node, 'bad.json', GOOD.replace('"TCP"', '"TPC"'));
+  assert.match((await node.run('policy', 'import', bad, '--dry-run')).stderr, /bad\.json:22:17: .*protocol/);
+  node.services.maxPolicyEntries = 0;
+  const large = await node.run('policy', 'import', path, '--dry-run');
+  assert.match(large.stdout, /^The policy of \d+ \(container:id=app1.*\) would need \d+ map entries, and 0 fit/m);
+  assert.equal(large.status, 1);
+  const { stdout: json } = await node.run('policy', 'import', path, '--dry-run', '-o', 'json');
+  assert.deepEqual((JSON.parse(json) as { added: unknown }).added, [
+    { file: path, line: 2, labels: ['unspec:name=web'] },
+  ]);
+});
+
 test('policy import waits until the endpoints enforce the rules, unless told not to', async (t) => {
   const node = await startNode(t);
   node.services.realizes = false;

@@ -8,6 +8,7 @@ import { formatLabel, parseSelectLabel } from '../../identity/label.ts';
 import type { PolicyContent } from '../../policy/resources/policy-source.ts';
 import type { Context } from '../context.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
+import { planText } from '../output/policy-plan-text.ts';
 import { readPolicyFiles, withPlaces } from '../policy-files.ts';
 import { DEFAULT_WAIT, IMPORT_WAIT, waitForRevision } from '../policy-wait.ts';
 import { registerQuestions } from './policy-questions.ts';
@@ -16,6 +17,7 @@ interface ImportOptions extends OutputOptions {
   readonly print?: boolean;
   readonly replace?: boolean;
   readonly replaceWithLabels?: string;
+  readonly dryRun?: boolean;
   readonly wait: boolean;
 }
 
@@ -39,6 +41,7 @@ export function register(program: Command, context: Context): void {
     .option('--print', 'show the rules before the revision')
     .option('--replace', 'rules with the labels of an imported rule give way to it')
     .option('--replace-with-labels <labels>', 'rules with these labels (comma-separated) give way to the import')
+    .option('--dry-run', 'check everything, change nothing and show what the import would do')
     .option('--no-wait', 'answer as soon as the agent has remembered the rules')
     .action((paths: string[], options: ImportOptions) => importPolicy(context, paths, options));
   withOutput(group.command('get'))
@@ -80,9 +83,16 @@ async function importPolicy(context: Context, paths: readonly string[], options:
     brief: options.print !== true && options.output === undefined,
   };
   const client = context.client();
-  const policy = await client.importPolicy({ sources: files.sources }, request).catch((error: unknown) => {
+  const refused = (error: unknown): never => {
     throw withPlaces(error, files);
-  });
+  };
+  if (options.dryRun === true) {
+    const plan = await client.planImport({ sources: files.sources }, request).catch(refused);
+    if (plan['too-large'].length > 0) context.exitStatus = 1;
+    context.print((await formatted(plan, options)) ?? planText(plan));
+    return;
+  }
+  const policy = await client.importPolicy({ sources: files.sources }, request).catch(refused);
   if (options.wait) await waitForRevision(client, policy.revision, IMPORT_WAIT);
   const rules = options.print === true ? `${policy.policy}\n` : '';
   context.print((await formatted(policy, options)) ?? `${rules}Revision: ${policy.revision}\n`);

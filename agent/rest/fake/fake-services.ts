@@ -8,6 +8,7 @@ import type {
   Endpoint,
   Identity,
   LabelConfigurationSpec,
+  PolicyPlan,
   StatusResponse,
   VersionInfo,
 } from '../../../api/models.ts';
@@ -15,6 +16,7 @@ import { CiliumError } from '../../../errors/cilium-error.ts';
 import { parseLabel, selectsLabel } from '../../../identity/label.ts';
 import type { PolicySource } from '../../../policy/resources/policy-item.ts';
 import { parseSources } from '../../../policy/resources/policy-source.ts';
+import { planOf } from '../../policy-plan.ts';
 import { FakePolicy } from './fake-policy.ts';
 import type { AgentServices, MonitorListener, PolicyDeletion, PolicyImportOptions, PolicyView } from '../services.ts';
 
@@ -31,6 +33,7 @@ export class FakeServices implements AgentServices {
   mapList: BpfMap[] = [];
   rules: unknown[] = [];
   watchedFiles: string[] = [];
+  maxPolicyEntries = 16_384;
   revision = 1;
   /** Whether the endpoints enforce what is imported. */
   realizes = true;
@@ -93,6 +96,13 @@ export class FakeServices implements AgentServices {
       }
       return this.revision;
     });
+  }
+
+  planPolicy(sources: readonly PolicySource[], options: PolicyImportOptions): PolicyPlan {
+    const added = parseSources(sources);
+    const replaced = options.replace ? this.rules : [];
+    const plan = planOf(this.world.repository, { added, removed: { rules: [], groups: [] } }, this.maxPolicyEntries);
+    return { ...plan, revision: this.revision, removed: replaced.map(() => ({ labels: ['unspec:name=web'] })) };
   }
 
   deletePolicy(labels: readonly string[]): Promise<PolicyDeletion> {
