@@ -17,7 +17,7 @@ import { lookupEntry } from '../policy/lookup.ts';
 import type { PolicyEntry } from '../policy/map-entry.ts';
 import type { Rule } from '../policy/rule.ts';
 import type { Suggestion } from '../policy/suggestion.ts';
-import { verdictOf } from '../policy/why/judge.ts';
+import { verdictOf, type PacketVerdict } from '../policy/why/judge.ts';
 import type { EntryStep, RuleStep } from '../policy/why/steps.ts';
 import type { NamedEnd } from './flow-ends.ts';
 import { missingText, originText, packetText, peerText, portsText, settingText } from './why-texts.ts';
@@ -56,6 +56,13 @@ export function referencesTo(rules: readonly Rule[], all: readonly Rule[]): Rule
   return rules.map((rule) => reference(rule, numbers.get(rule) ?? 0));
 }
 
+type AskedFlow = Pick<FlowExplanation, 'protocol' | 'port' | 'dropsRedirects'>;
+
+/** Without a proxy a redirect is a drop. */
+function inEffect(verdict: PacketVerdict, { dropsRedirects }: AskedFlow): PacketVerdict {
+  return verdict === 'redirect' && dropsRedirects ? 'denied' : verdict;
+}
+
 type Refer = (rule: Rule) => RuleReference;
 
 function reference(rule: Rule, number: number): RuleReference {
@@ -71,15 +78,15 @@ function reference(rule: Rule, number: number): RuleReference {
 
 function directionModel(
   explanation: DirectionExplanation,
-  packet: { readonly protocol: number; readonly port: number },
+  flow: AskedFlow,
   subject: NamedEnd,
   context: ExplanationContext,
   refer: Refer,
 ): DirectionExplanationModel {
   const { setting, map, cause } = explanation;
-  const kernel = subject.managed ? kernelView(explanation, packet, subject, context) : undefined;
+  const kernel = subject.managed ? kernelView(explanation, flow, subject, context) : undefined;
   return {
-    verdict: explanation.verdict,
+    verdict: inEffect(explanation.verdict, flow),
     cause,
     ...(setting !== undefined && { setting: { name: setting, text: settingText(setting) } }),
     hits: explanation.hits.map((hit) => hitModel(hit, refer)),
@@ -134,7 +141,7 @@ function missReason({ entry, peers, selectsPeer, l4, needsAuthentication }: Entr
 /** Undefined when no endpoint has a policy map for the subject. */
 function kernelView(
   { direction, peer, map, verdict }: DirectionExplanation,
-  { protocol, port }: { readonly protocol: number; readonly port: number },
+  flow: AskedFlow,
   subject: NamedEnd,
   { endpoint, kernelEntries }: ExplanationContext,
 ): KernelView | undefined {
@@ -143,15 +150,17 @@ function kernelView(
   const state = id === undefined ? undefined : endpoint(id)?.status;
   if (id === undefined || entries === undefined || state === undefined) return undefined;
   const { spec, realized } = state.policy;
+  const { protocol, port } = flow;
   const entry = lookupEntry(entries, { identity: peer.identity, egress: direction === 'egress', protocol, port });
+  const held = verdictOf(entry?.precedence ?? 0);
   const failed = state.log.find(({ code }) => code === 'Failure');
   const behind = realized['policy-revision'] < spec['policy-revision'];
   return {
     endpoint: id,
     revision: { realized: realized['policy-revision'], desired: spec['policy-revision'] },
     ...(entry && { entry: entryModel(entry) }),
-    verdict: verdictOf(entry === undefined ? 0 : entry.precedence),
-    agrees: sameDecision(entry, map?.entry) && verdictOf(entry?.precedence ?? 0) === verdict,
+    verdict: inEffect(held, flow),
+    agrees: sameDecision(entry, map?.entry) && held === verdict,
     ...(behind && failed && { error: failed.message }),
   };
 }

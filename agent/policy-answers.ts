@@ -75,7 +75,12 @@ export class PolicyAnswers implements PolicyQuestions {
 
   simulate(change: SimulatedChange): SimulationModel {
     const { repository, policy, flows } = this.#deps;
-    const context = { repository, endpoints: this.#deps.endpoints(), identityOfAddress: this.#deps.identityOfAddress };
+    const context = {
+      repository,
+      endpoints: this.#deps.endpoints(),
+      identityOfAddress: this.#deps.identityOfAddress,
+      dropsRedirects: repository.view().dropsRedirects,
+    };
     const { added, removed } =
       'delete' in change
         ? policy.planDeletion(change.delete.map(parseSelectLabel))

@@ -31,6 +31,7 @@ export interface SimulationContext {
   readonly repository: PolicyRepository;
   readonly endpoints: readonly Endpoint[];
   readonly identityOfAddress: (address: IpAddress) => number | undefined;
+  readonly dropsRedirects: boolean;
 }
 
 const WORST_FIRST: readonly SimulatedVerdict[] = ['denied', 'redirect', 'allowed'];
@@ -62,8 +63,8 @@ export function flowDifferences(simulation: Simulation<FlowSide>, context: Simul
     const unchanged = sidesOf(pair, context)
       .filter(({ direction }) => differences.every(({ flow }) => flow.direction !== direction))
       .map((side) => presentVerdict(side, context));
-    const before = worst([...unchanged, ...differences.map((difference) => difference.before)]);
-    const after = worst([...unchanged, ...differences.map((difference) => difference.after)]);
+    const before = worst([...unchanged, ...differences.map((one) => inEffect(one.before, context))]);
+    const after = worst([...unchanged, ...differences.map((one) => inEffect(one.after, context))]);
     return { pair, before, after };
   });
   return changed
@@ -81,19 +82,25 @@ export function flowDifferences(simulation: Simulation<FlowSide>, context: Simul
     }));
 }
 
+/** Without a proxy a redirect is a drop. */
+function inEffect(verdict: SimulatedVerdict, { dropsRedirects }: SimulationContext): SimulatedVerdict {
+  return verdict === 'redirect' && dropsRedirects ? 'denied' : verdict;
+}
+
 function worst(verdicts: readonly SimulatedVerdict[]): SimulatedVerdict {
   return WORST_FIRST.find((verdict) => verdicts.includes(verdict)) ?? 'allowed';
 }
 
 function presentVerdict(
   { subject, direction, peer, peerAddress, protocol, port }: FlowSide,
-  { repository, identityOfAddress }: SimulationContext,
+  context: SimulationContext,
 ): SimulatedVerdict {
+  const { repository, identityOfAddress } = context;
   const identity = (peerAddress && identityOfAddress(peerAddress)) ?? peer;
   const packet = { identity, egress: direction === 'egress', protocol, port };
   const { reasons, allowedBySetting } = repository.explain(subject, packet);
   if (reasons.some(({ deny }) => deny)) return 'denied';
-  if (reasons.some(({ redirect }) => redirect !== undefined)) return 'redirect';
+  if (reasons.some(({ redirect }) => redirect !== undefined)) return inEffect('redirect', context);
   return allowedBySetting || reasons.length > 0 ? 'allowed' : 'denied';
 }
 
@@ -107,12 +114,14 @@ function differenceModel(
     open: { before: setting.before !== undefined, after: setting.after !== undefined },
     changes: groups.flatMap(({ peers, changes }) => {
       const models = peers.map((peer) => peerModel(peer, context));
-      return changes.map((change) => ({
-        peers: models,
-        packets: packetsText(change),
-        before: change.before,
-        after: change.after,
-      }));
+      return changes
+        .map((change) => ({
+          peers: models,
+          packets: packetsText(change),
+          before: inEffect(change.before, context),
+          after: inEffect(change.after, context),
+        }))
+        .filter(({ before, after }) => before !== after);
     }),
   };
 }

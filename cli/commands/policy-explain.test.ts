@@ -2,6 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { flowExplanation, type FlowExplanationModel } from '../../api/explain-models.ts';
+import { WHOLE_LANGUAGE } from '../../policy/language.ts';
+import { parseRules } from '../../policy/parse/rule.ts';
+import { re2 } from '../../runtime/re2.ts';
 import { startNode, type FakeNode } from '../../tests/support/fake-node.ts';
 
 const WEB = {
@@ -89,6 +92,25 @@ test('policy explain shows a deny rule as what is in the way', async (t) => {
   const suggested = await node.run('policy', 'explain', 'box29', '192.0.2.7', '--icmp', '8', '--suggest');
   assert.deepEqual([suggested.stdout, suggested.status], ['', 0]);
   assert.match(suggested.stderr, /^In the way: rule 1/);
+});
+
+test('what would go to a proxy is dropped where there is none', async (t) => {
+  const node = await startNode(t);
+  const toPorts = [{ ports: [{ port: '80', protocol: 'TCP' }], rules: { http: [{ path: '/' }] } }];
+  const rule = { endpointSelector: { matchLabels: { id: 'app1' } }, ingress: [{ toPorts }] };
+  node.services.world.repository.import(parseRules([rule], { language: WHOLE_LANGUAGE, regex: re2 }));
+  const { stdout } = await node.run('policy', 'explain', 'box29', 'box173', '--dport', '80');
+  assert.match(stdout, /^Ingress of box173: DENIED\n {2}Sent to the http proxy by rule 1\n/m);
+  assert.match(
+    stdout,
+    /^ {2}There is no proxy, so it is dropped\.\n {2}Kernel, .*: entry proxy port \d+, ingress, any identity, 80\/TCP$/m,
+  );
+  assert.match(stdout, /^In the way: rule 1, ingress\[0\] sends it to a proxy, /m);
+  const { egress, ingress, verdict } = await json(node, 'box29', 'box173', '--dport', '80');
+  assert.deepEqual(
+    [verdict, egress.verdict, ingress.verdict, ingress.kernel?.agrees],
+    ['denied', 'allowed', 'denied', true],
+  );
 });
 
 const ENDS: [name: string, identity: number, endpoint: number | undefined, address?: string][] = [

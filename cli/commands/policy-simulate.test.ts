@@ -114,7 +114,7 @@ test('policy simulate knows peers outside by their address', async (t) => {
   assert.match(text, /^ {2}NEWLY DENIED +to all others +everything$/m);
   assert.match(
     text,
-    /^1 of 2 flows seen since .*:\n {2}NEWLY DENIED {3}box29 -> 198\.51\.100\.7 {3}53\/UDP {3}1 times, last /m,
+    /^1 of 2 flows seen since .*:\n {2}NEWLY DENIED {3}box29 -> 198\.51\.100\.7 {3}53\/UDP {3}1x, last /m,
   );
 });
 

@@ -51,16 +51,18 @@ function directionLines(title: string, subject: FlowEndModel, explanation: Direc
   if (cause === 'setting' || (setting !== undefined && verdict !== 'denied'))
     lines.push(`  ${capital(setting!.text)}.`);
   lines.push(...hits.flatMap(hitLines));
+  if (cause === 'redirect-rule' && verdict === 'denied') lines.push('  There is no proxy, so it is dropped.');
   if (cause === 'no-rule-allows') {
     lines.push(
       closedBy.length > 0 ? '  No rule allows it. What no rule allows is denied because of' : '  No rule allows it.',
     );
     lines.push(...closedBy.map((rule) => `    ${ruleText(rule)}`));
     if (misses.length > 0) lines.push('  Rules that allow something else');
-    for (const { rule, field, reason } of misses) lines.push(`    ${ruleText(rule)} ${field} ${reason}`);
+    for (const { rule, field, reason } of misses) {
+      lines.push(`    ${ruleText({ ...rule, description: undefined })} ${field} ${reason}`);
+    }
   }
   if (kernel !== undefined) lines.push(...kernelLines(kernel, explanation.entry));
-  else if (!subject.managed) lines.push('  No policy of this node stands there.');
   return lines;
 }
 
@@ -81,8 +83,10 @@ function identityList(identities: readonly number[]): string {
   return `${identities.slice(0, MAX_IDENTITIES).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
+type NamedRule = Pick<RuleReference, 'number' | 'origin' | 'labels'> & { readonly description?: string | undefined };
+
 /** `rule 3 at web.json:12 [unspec:name=web] "The shop's front"` */
-export function ruleText({ number, origin, labels, description }: RuleReference): string {
+export function ruleText({ number, origin, labels, description }: NamedRule): string {
   const parts = [
     `rule ${number}`,
     ...(origin === undefined ? [] : [`at ${origin}`]),

@@ -56,7 +56,7 @@ function flowsText({ seen, since, missed, changed }: SimulationModel['flows']): 
 
 function flowRow({ from, to, packet, before, after, count, ...times }: FlowDifferenceModel): string[] {
   const flow = `${flowEnd(from)} -> ${flowEnd(to)}`;
-  return [`  ${effect(before, after)}`, flow, packet, `${count} times, last ${times['last-seen']}`];
+  return [`  ${effect(before, after)}`, flow, packet, `${count}x, last ${times['last-seen']}`];
 }
 
 function effect(before: SimulatedVerdict, after: SimulatedVerdict): string {

@@ -11,6 +11,7 @@ import { replacedRules } from '../../../policy/replacement.ts';
 import { PolicyRepository } from '../../../policy/repository.ts';
 import { parseSources } from '../../../policy/resources/policy-source.ts';
 import { PolicyAnswers } from '../../policy-answers.ts';
+import { NO_PROXY_PORT } from '../../policy-language.ts';
 import { SeenFlows } from '../../seen-flows.ts';
 
 export class FakePolicy {
@@ -29,6 +30,8 @@ export class FakePolicy {
     this.repository = new PolicyRepository({
       enforcement: 'default',
       allowLocalhost: 'auto',
+      proxyPort: () => NO_PROXY_PORT,
+      dropsRedirects: true,
       cidrIdentities: {
         acquire: (prefix) => {
           const identity = numericIdentity(this.#lastLocal++);
