@@ -87,7 +87,10 @@ export function simulateImport<F extends SimulatedFlow>(
       const here = concerned.flatMap((id) => byPlace.get(`${id} ${direction}`) ?? []);
       const setting = settingsOf(view, group, direction);
       const difference = new SubjectChange(view, prefixes, group, direction);
-      judged.push(...here.flatMap((flow) => difference.flow(flow) ?? []));
+      for (const flow of here) {
+        const found = difference.flow(flow);
+        if (found !== undefined) judged.push(found);
+      }
       const groups = difference.groups();
       if (groups.length > 0 || setting.before !== setting.after)
         differences.push({ subjects: concerned, direction, setting, groups });

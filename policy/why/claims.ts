@@ -124,7 +124,8 @@ export class ClaimsByPeer {
     return this.#own.has(id);
   }
 
-  of(id: NumericIdentity): Claim[] {
-    return [...this.any, ...(this.#own.get(id) ?? [])];
+  /** What terms say to it by name, beside what they say to any. */
+  own(id: NumericIdentity): readonly Claim[] {
+    return this.#own.get(id) ?? [];
   }
 }

@@ -11,7 +11,7 @@ import type { ChangedPrefixes } from './changed-prefixes.ts';
 import type { ChangedSubjects } from './changed-subjects.ts';
 import { ClaimsByPeer, type Term, termsOf } from './claims.ts';
 import type { PacketVerdict } from './judge.ts';
-import { changedPorts, L4Region, type PortChange } from './port-sweep.ts';
+import { changedPorts, L4Region, type Claim, type PortChange } from './port-sweep.ts';
 
 /** Peers for which the same changes. */
 export interface PeerGroup {
@@ -52,6 +52,12 @@ interface Peer {
   readonly after: NumericIdentity;
 }
 
+/** What changes for a peer, and the same to compare. */
+interface Sweep {
+  readonly changes: readonly PortChange[];
+  readonly text: string;
+}
+
 export class SubjectChange {
   readonly #view: RepositoryView;
   readonly #prefixes: ChangedPrefixes;
@@ -59,9 +65,11 @@ export class SubjectChange {
   readonly #kept: ClaimsByPeer;
   readonly #gone: ClaimsByPeer;
   readonly #come: ClaimsByPeer;
-  readonly #others: readonly PortChange[];
+  readonly #others: Sweep;
   readonly #peers = new Map<string, Peer>();
-  readonly #changes = new Map<string, readonly PortChange[]>();
+  readonly #changes = new Map<string, Sweep>();
+  /** By the claims on a peer: many peers have the same. */
+  readonly #sweeps = new Map<string, Sweep>();
 
   constructor(view: RepositoryView, prefixes: ChangedPrefixes, subjects: ChangedSubjects, direction: Direction) {
     this.#view = view;
@@ -86,7 +94,7 @@ export class SubjectChange {
       return keys.length === 0 ? [] : [{ ...term, l4: keys }];
     });
     this.#kept = new ClaimsByPeer(overlapping, prefixes, wide ? all : (id) => concerned.has(id));
-    this.#others = changedPorts([...this.#kept.any, ...this.#gone.any], [...this.#kept.any, ...this.#come.any]);
+    this.#others = this.#sweep([], []);
 
     for (const peer of moved) this.#compare(peer);
     const known = wide ? [...this.#kept.peers(), ...concerned] : concerned;
@@ -97,15 +105,14 @@ export class SubjectChange {
 
   /** Peers with the same changes together, those for whom nothing changes last; none when nothing changes at all. */
   groups(): PeerGroup[] {
-    const others = JSON.stringify(this.#others);
-    const inside = this.#insideOther(others);
-    for (const id of inside) this.#remember(this.#peerOfIdentity(id), this.#others);
+    const others = this.#others;
+    const inside = this.#insideOther();
+    for (const id of inside) this.#remember(this.#peerOfIdentity(id), others);
     const groups = new Map<string, { peers: SimulatedPeer[]; changes: readonly PortChange[] }>();
-    if (this.#others.length > 0) groups.set(others, { peers: [{ kind: 'others' }], changes: this.#others });
+    if (others.changes.length > 0) groups.set(others.text, { peers: [{ kind: 'others' }], changes: others.changes });
     for (const [key, peer] of this.#peers) {
-      const changes = this.#changes.get(key)!;
-      const text = JSON.stringify(changes);
-      if (text === others && !inside.has(this.#ownOf(peer))) continue;
+      const { changes, text } = this.#changes.get(key)!;
+      if (text === others.text && !inside.has(this.#ownOf(peer))) continue;
       const group = groups.get(text) ?? { peers: [], changes };
       groups.set(text, group);
       group.peers.push(this.#nameOf(peer));
@@ -118,7 +125,7 @@ export class SubjectChange {
   /** Undefined: the flow is judged as before. */
   flow<F extends SimulatedFlow>(flow: F): FlowDifference<F> | undefined {
     const { before, after } = this.#peerOf(flow);
-    const changes = this.#changes.get(`${before} ${after}`) ?? this.#others;
+    const { changes } = this.#changes.get(`${before} ${after}`) ?? this.#others;
     const found = changes.find(
       ({ protocol, exceptProtocols, firstPort, lastPort }) =>
         (protocol === undefined ? !exceptProtocols.includes(flow.protocol) : protocol === flow.protocol) &&
@@ -136,12 +143,24 @@ export class SubjectChange {
   }
 
   #compare(peer: Peer): void {
-    const before = [...this.#kept.of(peer.before), ...this.#gone.of(peer.before)];
-    const after = [...this.#kept.of(peer.after), ...this.#come.of(peer.after)];
-    this.#remember(peer, changedPorts(before, after));
+    const before = [...this.#kept.own(peer.before), ...this.#gone.own(peer.before)];
+    const after = [...this.#kept.own(peer.after), ...this.#come.own(peer.after)];
+    const key = `${textOf(before)} > ${textOf(after)}`;
+    const known = this.#sweeps.get(key) ?? this.#sweep(before, after);
+    this.#sweeps.set(key, known);
+    this.#remember(peer, known);
   }
 
-  #remember(peer: Peer, changes: readonly PortChange[]): void {
+  /** With what is said to any peer. */
+  #sweep(before: readonly Claim[], after: readonly Claim[]): Sweep {
+    const changes = changedPorts(
+      [...this.#kept.any, ...this.#gone.any, ...before],
+      [...this.#kept.any, ...this.#come.any, ...after],
+    );
+    return { changes, text: JSON.stringify(changes) };
+  }
+
+  #remember(peer: Peer, changes: Sweep): void {
     const key = `${peer.before} ${peer.after}`;
     if (this.#peers.has(key)) return;
     this.#peers.set(key, peer);
@@ -149,10 +168,10 @@ export class SubjectChange {
   }
 
   /** Identities inside prefixes for which something else changes than for others: a reader would take them as included. */
-  #insideOther(others: string): Set<NumericIdentity> {
+  #insideOther(): Set<NumericIdentity> {
     const found = new Set<NumericIdentity>();
     for (const [key, peer] of this.#peers) {
-      if (JSON.stringify(this.#changes.get(key)) === others) continue;
+      if (this.#changes.get(key)!.text === this.#others.text) continue;
       const own = this.#ownOf(peer);
       for (const range of this.#prefixes.rangesOf(own)) {
         for (const id of this.#prefixes.inside(range)) if (id !== own) found.add(id);
@@ -179,4 +198,8 @@ export class SubjectChange {
     if (added !== undefined) return { kind: 'prefix', ...added };
     return { kind: 'identity', identity: peer.before, labels: this.#view.peers.labelsOf(peer.before)! };
   }
+}
+
+function textOf(claims: readonly Claim[]): string {
+  return claims.map(({ l4, precedence }) => `${l4}:${precedence}`).join(' ');
 }
