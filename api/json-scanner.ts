@@ -25,7 +25,11 @@ export type Visit = (path: readonly PathSegment[], offset: number) => void;
 /** No policy nests deeper; the walk recurses. */
 const MAX_DEPTH = 200;
 
-const BLANKS = /[ \t\r\n]*/y;
+const CODE = { tab: 9, newline: 10, return: 13, blank: 32, quote: 34, backslash: 92 } as const;
+/** Objects with more keys remember them in a set. */
+const FEW_KEYS = 16;
+
+/** Only for what is not plain: strings with escapes, and numbers. */
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const LITERAL = /(?:true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?![0-9A-Za-z_.+-])/y;
 
@@ -56,18 +60,21 @@ class Scanner {
     const first = this.#text[this.#at];
     if (first === '{') this.#object();
     else if (first === '[') this.#array();
-    else if (first === '"') this.#string('a string');
+    else if (first === '"') this.#string();
     else if (this.#take(LITERAL) === undefined) this.#fail('expected a value');
     this.#blanks();
   }
 
   #object(): void {
-    const seen = new Set<string>();
+    const few: string[] = [];
+    let many: Set<string> | undefined;
     this.#members('}', () => {
       const offset = this.#at;
-      const key = this.#string('a key in double quotes');
-      if (seen.has(key)) throw new JsonProblem(`the key "${key}" is given twice`, offset);
-      seen.add(key);
+      const key = this.#key();
+      if (few.includes(key) || many?.has(key) === true)
+        throw new JsonProblem(`the key "${key}" is given twice`, offset);
+      if (few.length < FEW_KEYS) few.push(key);
+      else (many ??= new Set()).add(key);
       this.#blanks();
       if (!this.#takeMark(':')) this.#fail('expected ":" after the key');
       return { segment: key, offset };
@@ -97,9 +104,34 @@ class Scanner {
     }
   }
 
-  #string(what: string): string {
+  #key(): string {
+    const begin = this.#at + 1;
+    if (this.#takePlainString()) return this.#text.slice(begin, this.#at - 1);
+    return JSON.parse(this.#escapedString('a key in double quotes')) as string;
+  }
+
+  /** Passes a string without escapes, and says whether there was one. */
+  #takePlainString(): boolean {
+    const text = this.#text;
+    if (text.charCodeAt(this.#at) !== CODE.quote) return false;
+    for (let at = this.#at + 1; at < text.length; at++) {
+      const code = text.charCodeAt(at);
+      if (code === CODE.quote) {
+        this.#at = at + 1;
+        return true;
+      }
+      if (code === CODE.backslash || code < CODE.blank) return false;
+    }
+    return false;
+  }
+
+  #string(): void {
+    if (!this.#takePlainString()) this.#escapedString('a string');
+  }
+
+  #escapedString(what: string): string {
     const text = this.#take(STRING);
-    if (text !== undefined) return JSON.parse(text) as string;
+    if (text !== undefined) return text;
     return this.#fail(this.#text[this.#at] === '"' ? 'string without end or with a bad escape' : `expected ${what}`);
   }
 
@@ -111,7 +143,11 @@ class Scanner {
   }
 
   #blanks(): void {
-    this.#take(BLANKS);
+    for (;;) {
+      const code = this.#text.charCodeAt(this.#at);
+      if (code !== CODE.blank && code !== CODE.newline && code !== CODE.return && code !== CODE.tab) return;
+      this.#at++;
+    }
   }
 
   #take(token: RegExp): string | undefined {

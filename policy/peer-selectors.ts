@@ -63,13 +63,13 @@ export function fqdnLabel({ matchName, matchPattern }: FqdnPeer): Label {
 
 /** All prefixes that a rule mentions; each gets an identity, since a packet has that of its longest prefix. */
 export function prefixesOf(rule: Rule, groups: PeerContext['groups']): Prefix[] {
-  return peersOf(rule)
-    .flatMap((peer) => {
-      if (peer.kind === 'cidr') return [peer.prefix];
-      if (peer.kind !== 'cidrSet') return [];
-      return [...prefixesOfSet(peer, groups), ...peer.except.map(({ prefix }) => prefix)];
-    })
-    .filter((prefix) => prefix.length > 0);
+  const prefixes: Prefix[] = [];
+  for (const peer of peersOf(rule)) {
+    if (peer.kind === 'cidr') prefixes.push(peer.prefix);
+    else if (peer.kind === 'cidrSet')
+      prefixes.push(...prefixesOfSet(peer, groups), ...peer.except.map(({ prefix }) => prefix));
+  }
+  return prefixes.filter((prefix) => prefix.length > 0);
 }
 
 /** Whether a change of CIDR groups may change what the rule selects. */
@@ -78,7 +78,11 @@ export function usesGroups(rule: Rule): boolean {
 }
 
 export function peersOf(rule: Rule): Peer[] {
-  return SECTIONS.flatMap((section) => rule.entries[section].flatMap(({ peers = [] }) => peers));
+  const all: Peer[] = [];
+  for (const section of SECTIONS) {
+    for (const { peers } of rule.entries[section]) if (peers !== undefined) for (const peer of peers) all.push(peer);
+  }
+  return all;
 }
 
 /** A group that does not exist has no prefixes. */
