@@ -4,7 +4,7 @@
  * The API of the agent as methods, over its unix socket. One connection a call, nothing kept: made for commands that run
  * and end. A refused request throws the CiliumError that the agent threw.
  */
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { CiliumError, ERROR_CODES, type ErrorCode } from '../errors/cilium-error.ts';
 import type {
   ApiError,
@@ -27,6 +27,12 @@ import type { SimulationModel } from './simulation-models.ts';
 import type { PolicyTraceResult, SelectorMapping, TraceSelector } from './policy-models.ts';
 import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { BASE_PATH, PATHS } from './paths.ts';
+
+/**
+ * Not imported: an import reads every export of the module, and one of them loads all of Node's fetch and WebSocket, which
+ * takes as long as the rest of a command.
+ */
+const { request: httpRequest } = process.getBuiltinModule('node:http');
 
 /** Longest wait for an answer. */
 export const CLIENT_TIMEOUT_MS = 90_000;
