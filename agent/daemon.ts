@@ -302,6 +302,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
     docker,
     ipam,
     collector,
+    endpoints,
     policyFolder,
     ipcacheWriter: writer,
   });
@@ -374,13 +375,17 @@ function components(options: AgentOptions, log: Logger): Component[] {
         await policy.stop();
       },
     ),
-    step('endpoints', async () => {
-      for (const [prefix, identity] of WORLD) ipcache.upsert(prefix, { identity }, 'agent-local');
-      const { adopted, collected } = await endpoints.restore();
-      if (adopted + collected > 0) subsystem('endpoint').info('Endpoints restored', { adopted, collected });
-      enforce();
-      datapath.policy.retain(new Set(endpoints.list().map(({ policySlot }) => policySlot)));
-    }),
+    step(
+      'endpoints',
+      async () => {
+        for (const [prefix, identity] of WORLD) ipcache.upsert(prefix, { identity }, 'agent-local');
+        const { adopted, collected } = await endpoints.restore();
+        if (adopted + collected > 0) subsystem('endpoint').info('Endpoints restored', { adopted, collected });
+        enforce();
+        datapath.policy.retain(new Set(endpoints.list().map(({ policySlot }) => policySlot)));
+      },
+      () => endpoints.stop(),
+    ),
     step(
       'node-addresses',
       () => {

@@ -4,6 +4,7 @@ import { createServer, type RequestListener } from 'node:http';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { ManualClock } from '../runtime/fake/manual-clock.ts';
 import { temporaryFolder } from '../tests/support/temporary-folder.ts';
 import { DockerEngine } from './docker.ts';
@@ -45,28 +46,85 @@ test('an engine that never answers is unavailable after a while', async (t) => {
   await assert.rejects(docker.version(), { code: 'DockerUnavailable' });
 });
 
+const NETWORK = {
+  Id: NETWORK_ID,
+  Name: 'net',
+  Driver: 'cilium',
+  IPAM: { Driver: 'cilium', Config: [] },
+  Options: {},
+};
+const CONTAINER = { Id: 'abc', Names: ['/app1'], Image: 'web', Labels: { id: 'app1' } };
+const FOUND = { id: 'abc', name: 'app1', image: 'web', labels: { id: 'app1' } };
+const CONTAINERS = { abc: { Name: 'app1', EndpointID: ENDPOINT_ID, IPv4Address: '', IPv6Address: '' } };
+
+/** Answers with the network and its endpoints, and with containers; remembers what was asked. */
+function answering(asked: string[], endpoints: () => object, containers: (url: string) => object[]): RequestListener {
+  return (request, response) => {
+    const url = decodeURIComponent(request.url ?? '');
+    const isNetwork = url.includes('/networks/');
+    asked.push(isNetwork ? 'network' : url.includes('limit=') ? 'recent' : 'named');
+    response.setHeader('Content-Type', 'application/json');
+    response.end(JSON.stringify(isNetwork ? { ...NETWORK, Containers: endpoints() } : containers(url)));
+  };
+}
+
 test('a container is asked for until the engine lists it', async (t) => {
   let looks = 0;
-  const { docker, clock } = await engine(t, (request, response) => {
-    const listed = looks++ > 0;
-    const Containers = listed
-      ? { abc: { Name: 'app1', EndpointID: ENDPOINT_ID, IPv4Address: '', IPv6Address: '' } }
-      : {};
-    const network = {
-      Id: NETWORK_ID,
-      Name: 'net',
-      Driver: 'cilium',
-      IPAM: { Driver: 'cilium', Config: [] },
-      Options: {},
-    };
-    const container = { Id: 'abc', Names: ['/app1'], Image: 'web', Labels: { id: 'app1' } };
-    const isNetwork = request.url?.includes('/networks/') === true;
-    response.setHeader('Content-Type', 'application/json');
-    response.end(JSON.stringify(isNetwork ? { ...network, Containers } : [container]));
-  });
+  const asked: string[] = [];
+  const listener = answering(
+    asked,
+    () => (looks++ > 0 ? CONTAINERS : {}),
+    () => [CONTAINER],
+  );
+  const { docker, clock } = await engine(t, listener);
   const found = docker.find(NETWORK_ID, ENDPOINT_ID, new AbortController().signal);
   let done = false;
   void found.finally(() => (done = true));
   while (!done) await clock.advance(15);
-  assert.deepEqual(await found, { id: 'abc', name: 'app1', image: 'web', labels: { id: 'app1' } });
+  assert.deepEqual(await found, FOUND);
+});
+
+test('of a container that was foreseen only its name is asked for', async (t) => {
+  const asked: string[] = [];
+  const { docker } = await engine(
+    t,
+    answering(
+      asked,
+      () => CONTAINERS,
+      () => [CONTAINER],
+    ),
+  );
+  docker.foresee(ENDPOINT_ID);
+  while (asked.length === 0) await setImmediate();
+  assert.deepEqual(await docker.find(NETWORK_ID, ENDPOINT_ID, new AbortController().signal), FOUND);
+  assert.deepEqual(asked, ['recent', 'network']);
+});
+
+test('a container that is older than those made last is asked for by its name', async (t) => {
+  const asked: string[] = [];
+  const young = { ...CONTAINER, Id: 'def', Names: ['/app10'] };
+  const listener = answering(
+    asked,
+    () => CONTAINERS,
+    (url) => (url.includes('limit=') ? [young] : [CONTAINER]),
+  );
+  const { docker } = await engine(t, listener);
+  assert.deepEqual(await docker.find(NETWORK_ID, ENDPOINT_ID, new AbortController().signal), FOUND);
+  assert.deepEqual(asked.sort(), ['named', 'network', 'recent']);
+});
+
+test('a question asked ahead in vain is asked again', async (t) => {
+  const asked: string[] = [];
+  const answers = answering(
+    asked,
+    () => CONTAINERS,
+    () => [CONTAINER],
+  );
+  const { docker } = await engine(t, (request, response) => {
+    if (request.url?.includes('limit=') === true) request.socket.destroy();
+    else answers(request, response);
+  });
+  docker.foresee(ENDPOINT_ID);
+  assert.deepEqual(await docker.find(NETWORK_ID, ENDPOINT_ID, new AbortController().signal), FOUND);
+  assert.deepEqual(asked, ['network', 'named']);
 });

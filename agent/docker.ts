@@ -13,6 +13,10 @@ import type { Clock } from '../runtime/clock.ts';
 
 /** Pause between questions while Docker does not list an endpoint yet. */
 const ASK_AGAIN_MS = 15;
+/** A container that starts is mostly one of those made last, and these can be asked for before its name is known. */
+const RECENT_CONTAINERS = 3;
+/** Questions asked ahead whose answers nobody has wanted yet; the oldest go. */
+const MAX_FORESEEN = 64;
 /** An engine that says nothing for so long is taken for dead. */
 const SILENCE_MS = 5_000;
 
@@ -52,6 +56,8 @@ const ContainerList = z.array(
   }),
 );
 
+type ListedContainer = z.infer<typeof ContainerList>[number];
+
 export interface DockerContainer {
   readonly id: string;
   readonly name: string;
@@ -62,6 +68,8 @@ export interface DockerContainer {
 export class DockerEngine {
   readonly #docker: Docker;
   readonly #clock: Clock;
+  /** The containers made last when an endpoint was made, by its ID. */
+  readonly #foreseen = new Map<string, Promise<readonly ListedContainer[]>>();
 
   constructor(socketPath: string, clock: Clock, silenceMs = SILENCE_MS) {
     this.#docker = new Docker({ socketPath, timeout: silenceMs });
@@ -72,6 +80,17 @@ export class DockerEngine {
   async version(): Promise<string> {
     const { Version } = await this.#ask('version', () => this.#docker.version());
     return Version;
+  }
+
+  /**
+   * Docker is about to start the container of this endpoint, so `find` will be called: one of its two questions is asked
+   * now. By the time Docker calls Join the answer is mostly there.
+   */
+  foresee(dockerEndpointId: string): void {
+    const recent = this.#recent();
+    recent.catch(() => undefined);
+    this.#foreseen.set(dockerEndpointId, recent);
+    for (const id of this.#foreseen.keys()) if (this.#foreseen.size > MAX_FORESEEN) this.#foreseen.delete(id);
   }
 
   /** The container behind an endpoint, asked for until it is listed or the signal aborts. */
@@ -87,12 +106,17 @@ export class DockerEngine {
     dockerEndpointId: string,
     signal: AbortSignal,
   ): Promise<DockerContainer | undefined> {
+    // Where this fails, the next question tells.
+    const recent = (this.#foreseen.get(dockerEndpointId) ?? this.#recent()).catch(() => []);
+    this.#foreseen.delete(dockerEndpointId);
     while (!signal.aborted) {
       const network = await this.network(networkId);
       const entry = Object.entries(network?.Containers ?? {}).find(
         ([key, container]) => key === `ep-${dockerEndpointId}` || container.EndpointID === dockerEndpointId,
       );
-      const container = entry && (await this.#containerNamed(entry[1].Name));
+      const name = entry?.[1].Name;
+      const container =
+        name === undefined ? undefined : (named(name, await recent) ?? (await this.#containerNamed(name)));
       if (container) return container;
       await this.#clock.sleep(ASK_AGAIN_MS, signal).catch(() => undefined);
     }
@@ -119,10 +143,15 @@ export class DockerEngine {
 
   async #containerNamed(name: string): Promise<DockerContainer | undefined> {
     const exact = `^/${name.replace(/[^a-zA-Z0-9]/g, '\\$&')}$`;
-    const found = ContainerList.parse(
-      await this.#ask('containers', () => this.#docker.listContainers({ all: true, filters: { name: [exact] } })),
-    )[0];
-    return found && { id: found.Id, name, image: found.Image, labels: found.Labels ?? {} };
+    return named(name, await this.#containers({ all: true, filters: { name: [exact] } }));
+  }
+
+  #recent(): Promise<readonly ListedContainer[]> {
+    return this.#containers({ limit: RECENT_CONTAINERS });
+  }
+
+  async #containers(options: Docker.ContainerListOptions): Promise<readonly ListedContainer[]> {
+    return ContainerList.parse(await this.#ask('containers', () => this.#docker.listContainers(options)));
   }
 
   async #ask<T>(what: string, call: () => Promise<T>): Promise<T> {
@@ -134,4 +163,9 @@ export class DockerEngine {
       throw new CiliumError('DockerUnavailable', `ask Docker for ${what}`, {}, cause);
     }
   }
+}
+
+function named(name: string, containers: readonly ListedContainer[]): DockerContainer | undefined {
+  const found = containers.find(({ Names }) => Names.includes(`/${name}`));
+  return found && { id: found.Id, name, image: found.Image, labels: found.Labels ?? {} };
 }

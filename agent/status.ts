@@ -29,6 +29,8 @@ export interface StatusReportDeps {
   readonly ipam: Ipam;
   readonly collector: Collector;
   /** Absent when no directory is watched. */
+  /** Which tries again what could not be restored. */
+  readonly endpoints: { readonly status: ControllerStatus };
   readonly policyFolder: PolicyFolder | undefined;
   readonly ipcacheWriter: Pick<IpcacheWriter, 'failed'>;
 }
@@ -41,7 +43,7 @@ export class StatusReport {
   }
 
   async report(): Promise<StatusResponse> {
-    const { datapath, kvstore, docker, collector, policyFolder, options } = this.#deps;
+    const { datapath, kvstore, docker, collector, endpoints, policyFolder, options } = this.#deps;
     const [store, engine] = await Promise.all([
       kvstore.status(),
       docker.version().then(
@@ -78,7 +80,9 @@ export class StatusReport {
         },
       },
       'clock-source': { mode: 'ktime' },
-      controllers: [collector, ...(policyFolder ? [policyFolder] : [])].map(({ status }) => controllerModel(status)),
+      controllers: [collector, endpoints, ...(policyFolder ? [policyFolder] : [])].map(({ status }) =>
+        controllerModel(status),
+      ),
       'identity-range': { 'min-identity': GLOBAL_IDENTITY_MIN, 'max-identity': GLOBAL_IDENTITY_MAX },
       'bpf-maps': { maps: maps.map(({ name, maxEntries }) => ({ name, size: maxEntries })) },
     };

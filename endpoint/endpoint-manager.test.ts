@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { IpAddress } from '../net/ip.ts';
 import { silentLogger } from '../runtime/logger.ts';
+import type { EndpointManager } from './endpoint-manager.ts';
+import type { Endpoint } from './endpoint.ts';
 import { EP1, EP2, identityOf, request, World } from './fake/world.ts';
 import { EndpointStore } from './store.ts';
 
@@ -208,6 +210,78 @@ test('one endpoint that cannot be restored stays closed and does not keep the ag
   assert.equal(endpoint.state, 'not-ready');
   assert.match(endpoint.policyError ?? '', /no spare policy slot/);
   assert.equal(world.records.size + world.ipcache.size, 0);
+});
+
+/** An agent that came back when there was no slot for its only endpoint. */
+async function closedEndpoint(): Promise<{ world: World; manager: EndpointManager; endpoint: Endpoint }> {
+  const world = new World();
+  const before = world.manager();
+  await before.create(request());
+  world.runContainer(EP1, 'app1');
+  await before.join(EP1);
+  const manager = world.manager();
+  world.records.clear();
+  world.noSlotLeft = true;
+  world.identityUsers.clear();
+  await manager.restore();
+  return { world, manager, endpoint: manager.getByDockerId(EP1)! };
+}
+
+test('an endpoint that could not be restored is tried again until it is open', async () => {
+  const { world, manager, endpoint } = await closedEndpoint();
+  const changes: string[] = [];
+  manager.onChange((event) => changes.push(event));
+  while (manager.status.consecutiveFailures < 3) await world.clock.advance(100);
+  assert.equal(endpoint.state, 'not-ready');
+  assert.match(manager.status.lastError ?? '', /1 endpoints are closed.*no spare policy slot/);
+  assert.deepEqual([...world.identityUsers.values()], [0], 'each try gives back what it took');
+  assert.equal(world.records.size + world.ipcache.size, 0);
+  await assert.rejects(manager.changeLabels(endpoint.id, { added: ['a=b'], disabled: [] }), {
+    code: 'Precondition',
+    message: /is closed: it could not be restored \(.*no spare policy slot.*tried again/,
+  });
+  world.noSlotLeft = false;
+  while (manager.status.successCount === 0) await world.clock.advance(100);
+  assert.equal(endpoint.state, 'ready');
+  assert.equal(endpoint.policyError, undefined);
+  assert.deepEqual([...world.identityUsers.values()], [1]);
+  assert.equal(world.records.size, 2);
+  assert.equal(world.ipcache.size, 2);
+  assert.deepEqual(changes, ['changed']);
+  await manager.stop();
+});
+
+test('an endpoint that is deleted while it is closed is not tried again', async () => {
+  const { world, manager } = await closedEndpoint();
+  await manager.delete(EP1);
+  world.noSlotLeft = false;
+  while (manager.status.successCount === 0) await world.clock.advance(100);
+  assert.equal(world.records.size + world.ipcache.size, 0);
+  assert.deepEqual([...world.identityUsers.values()], [0]);
+  await manager.stop();
+});
+
+test('identities of all endpoints are held before the first policy is resolved', async () => {
+  const world = new World();
+  const before = world.manager();
+  for (const [dockerEndpointId, ipv4, ipv6] of [
+    [EP1, '10.15.0.2', 'fd15::2'],
+    [EP2, '10.15.0.3', 'fd15::3'],
+  ] as const) {
+    await before.create(request({ dockerEndpointId, ipv4: IpAddress.parse(ipv4), ipv6: IpAddress.parse(ipv6) }));
+    world.runContainer(dockerEndpointId, dockerEndpointId.slice(0, 4));
+    await before.join(dockerEndpointId);
+  }
+  world.identityUsers.clear();
+  const policy = world.policy();
+  const adopt = policy.adopt.bind(policy);
+  const heldThen: number[] = [];
+  policy.adopt = (identity, slot) => {
+    heldThen.push(world.identityUsers.size);
+    return adopt(identity, slot);
+  };
+  await world.manager({ policy }).restore();
+  assert.deepEqual(heldThen, [2, 2]);
 });
 
 test('a change of policy does not bring back the record of an endpoint that is being deleted', async () => {

@@ -14,95 +14,16 @@ import { randomBytes } from 'node:crypto';
 import { CiliumError, describeError } from '../errors/cilium-error.ts';
 import { type IpAddress, Prefix } from '../net/ip.ts';
 import { MacAddress } from '../net/mac.ts';
-import type { Clock } from '../runtime/clock.ts';
-import type { Logger } from '../runtime/logger.ts';
+import type { ControllerStatus } from '../runtime/controller.ts';
 import { KeyedQueue } from '../runtime/serial-queue.ts';
-import { Endpoint, type ContainerInfo, type EndpointFacts } from './endpoint.ts';
-import type { PolicyRealizer, RealizedPolicy } from './policy-realizer.ts';
-import type { EndpointStore } from './store.ts';
+import { ClosedEndpoints } from './closed-endpoints.ts';
+import type { CreateRequest, EndpointManagerDeps } from './endpoint-manager-deps.ts';
+import { Endpoint, type ContainerInfo, type EndpointFacts, type EndpointIdentity } from './endpoint.ts';
+import type { RealizedPolicy } from './policy-realizer.ts';
 
 /** How long Join waits for Docker to say which container an endpoint belongs to. */
 const LABELS_TIMEOUT_MS = 1_000;
 const MAX_ENDPOINT_ID = 65_535;
-
-export interface CreateRequest {
-  readonly networkId: string;
-  readonly dockerEndpointId: string;
-  readonly internal: boolean;
-  readonly mtu: number;
-  readonly ipv4: IpAddress | undefined;
-  readonly ipv6: IpAddress | undefined;
-  readonly mac: MacAddress | undefined;
-}
-
-/** The part of a network device that endpoints need. */
-export interface VethLinks {
-  createVeth(options: { hostName: string; peerName: string; hostMac: MacAddress; peerMac: MacAddress; mtu: number }): {
-    hostIfindex: number;
-  };
-  /** False when there was none. May take tens of milliseconds, off the event loop. */
-  deleteLink(name: string): Promise<boolean>;
-  getLink(name: string): { readonly ifindex: number } | undefined;
-}
-
-/** The kernel's record of an endpoint's address. */
-export interface EndpointRecords {
-  update(
-    address: IpAddress,
-    record: {
-      ifindex: number;
-      identity: number;
-      policySlot: number;
-      host: boolean;
-      internal: boolean;
-      id: number;
-      mtu: number;
-      mac: MacAddress;
-      hostMac: MacAddress;
-    },
-  ): void;
-  delete(address: IpAddress): void;
-  get(
-    address: IpAddress,
-  ): { readonly identity: number; readonly policySlot: number; readonly host: boolean } | undefined;
-  entries(): Iterable<{ readonly address: IpAddress; readonly info: { readonly host: boolean } }>;
-}
-
-/** Labels to numbers; an identity is known to every policy map before `acquire` resolves. */
-export interface IdentityRegistry {
-  acquire(
-    container: ContainerInfo,
-    changes: Endpoint['labelChanges'],
-    networkId: string,
-  ): Promise<{ identity: number; labels: string }>;
-  /** Takes back an identity that an endpoint had before a restart, under the same number where possible. */
-  reacquire(labels: string, identity: number): Promise<number>;
-  release(labels: string): Promise<void>;
-}
-
-export interface EndpointManagerDeps {
-  readonly links: VethLinks;
-  readonly records: EndpointRecords;
-  readonly ipcache: {
-    upsert(prefix: Prefix, entry: { identity: number }): void;
-    delete(prefix: Prefix): void;
-  };
-  readonly identities: IdentityRegistry;
-  readonly policy: PolicyRealizer;
-  /** Who the container is; undefined while Docker does not say. */
-  readonly containers: {
-    find(networkId: string, dockerEndpointId: string, signal: AbortSignal): Promise<ContainerInfo | undefined>;
-  };
-  readonly connections: {
-    /** Begins to remove what conntrack and masquerade remember of the addresses. */
-    purge(addresses: readonly IpAddress[]): void;
-    /** Resolves once nothing is remembered of the addresses any more. */
-    purged(addresses: readonly IpAddress[]): Promise<void>;
-  };
-  readonly store: EndpointStore;
-  readonly clock: Clock;
-  readonly log: Logger;
-}
 
 export type EndpointListener = (event: 'created' | 'deleted' | 'changed', endpoint: Endpoint) => void;
 
@@ -112,16 +33,29 @@ export class EndpointManager {
   readonly #byId = new Map<number, Endpoint>();
   readonly #queue = new KeyedQueue<string>('endpoints');
   readonly #listeners = new Set<EndpointListener>();
+  /** What could not be restored. */
+  readonly #closed: ClosedEndpoints;
   #lastId = 0;
 
   constructor(deps: EndpointManagerDeps) {
     this.#deps = deps;
+    this.#closed = new ClosedEndpoints({ reopen: (endpoint) => this.#reopen(endpoint), ...deps });
     deps.policy.onSlotChange((identities, slot) => this.#moveToSlot(identities, slot));
     deps.policy.onRealized((realized) => this.#noteRealized(realized));
   }
 
   onChange(listener: EndpointListener): void {
     this.#listeners.add(listener);
+  }
+
+  /** How it stands with endpoints that could not be restored. */
+  get status(): ControllerStatus {
+    return this.#closed.status;
+  }
+
+  /** Begins no more work of its own; endpoints stay as they are. */
+  stop(): Promise<void> {
+    return this.#closed.stop();
   }
 
   list(): Endpoint[] {
@@ -143,6 +77,7 @@ export class EndpointManager {
       if (known) return repeated(known, request);
       const { networkId, dockerEndpointId, internal, mtu, ipv4, ipv6 } = request;
       const ifName = `lxc${dockerEndpointId.slice(0, 12)}`;
+      this.#deps.containers.foresee(dockerEndpointId);
       await this.#deps.connections.purged([ipv4, ipv6].filter((address) => address !== undefined));
       // A pair of this name is what a killed agent left of the same call.
       if (this.#deps.links.getLink(ifName)) await this.#deps.links.deleteLink(ifName);
@@ -240,6 +175,10 @@ export class EndpointManager {
       if (this.#byId.get(id) !== endpoint) throw missing; // deleted meanwhile
       const before = endpoint.identity;
       if (!before) throw new CiliumError('Precondition', `endpoint ${id} has no identity yet`);
+      if (this.#closed.has(endpoint)) {
+        const why = `it could not be restored (${endpoint.policyError ?? ''}) and is tried again from time to time`;
+        throw new CiliumError('Precondition', `endpoint ${id} is closed: ${why}`);
+      }
       const old = endpoint.labelChanges;
       endpoint.labelChanges = changes;
       try {
@@ -271,19 +210,22 @@ export class EndpointManager {
     }
     const { policy } = this.#deps;
     policy.expect(endpoints.flatMap((endpoint) => this.#recordOf(endpoint) ?? []));
+    const alive: [Endpoint, EndpointIdentity][] = [];
     for (const endpoint of endpoints) {
       const link = this.#deps.links.getLink(endpoint.facts.ifName);
       if (link?.ifindex !== endpoint.facts.ifindex) {
         await this.delete(endpoint.facts.dockerEndpointId, 'its interface is gone');
         collected++;
       } else if (endpoint.identity) {
-        await this.#readopt(endpoint, endpoint.identity).catch((error: unknown) => this.#keepClosed(endpoint, error));
+        alive.push([endpoint, endpoint.identity]);
       } else {
         endpoint.become('creating', 'not started when the agent ended', this.#deps.clock.now());
       }
     }
+    await this.#readoptAll(alive);
     policy.adopted();
     this.#dropStrayRecords();
+    this.#closed.start();
     return { adopted: endpoints.length - collected, collected };
   }
 
@@ -297,17 +239,62 @@ export class EndpointManager {
     if (stray.length > 0) this.#deps.connections.purge(stray.map(({ address }) => address));
   }
 
-  async #readopt(endpoint: Endpoint, known: NonNullable<Endpoint['identity']>): Promise<void> {
-    const { policy, identities, clock } = this.#deps;
-    endpoint.become('regenerating', 'agent started', clock.now());
-    const identity = await identities.reacquire(known.labels, known.identity);
+  /** All identities before the first policy: names of ports come with the identities of some and are in policies of others. */
+  async #readoptAll(endpoints: readonly [Endpoint, EndpointIdentity][]): Promise<void> {
+    const held: [Endpoint, EndpointIdentity, number][] = [];
+    for (const [endpoint, known] of endpoints) {
+      endpoint.become('regenerating', 'agent started', this.#deps.clock.now());
+      await this.#deps.identities.reacquire(known.labels, known.identity).then(
+        (identity) => held.push([endpoint, known, identity]),
+        (error: unknown) => this.#keepClosed(endpoint, error),
+      );
+    }
+    for (const [endpoint, known, identity] of held) {
+      await this.#readopt(endpoint, known, identity).catch((error: unknown) => this.#keepClosed(endpoint, error));
+    }
+  }
+
+  /** Another try for one that could not be restored. */
+  #reopen(endpoint: Endpoint): Promise<void> {
+    return this.#queue.run(endpoint.facts.dockerEndpointId, async () => {
+      const known = endpoint.identity;
+      if (this.#byId.get(endpoint.id) !== endpoint || !known) return; // deleted meanwhile
+      endpoint.become('regenerating', 'tried again', this.#deps.clock.now());
+      try {
+        await this.#readopt(endpoint, known, await this.#deps.identities.reacquire(known.labels, known.identity));
+      } catch (error) {
+        this.#keepClosed(endpoint, error);
+        throw error;
+      }
+      this.#deps.log.info('Endpoint is open again', { endpointID: endpoint.id });
+      this.#notify('changed', endpoint);
+    });
+  }
+
+  /** Its identity has been taken, and is given back when this fails. */
+  async #readopt(endpoint: Endpoint, known: EndpointIdentity, identity: number): Promise<void> {
+    const { policy, identities } = this.#deps;
+    let entered = false;
+    try {
+      const realized = this.#readoptPolicy(endpoint, known, identity);
+      entered = true;
+      endpoint.identify({ ...known, identity });
+      this.#enforce(endpoint, identity, realized);
+      if (identity !== known.identity) await this.#deps.store.save(endpoint);
+    } catch (error) {
+      this.#withdraw(endpoint); // no record may name the slot once it is given back
+      if (entered) policy.release(identity);
+      await identities.release(known.labels);
+      throw error;
+    }
+  }
+
+  #readoptPolicy(endpoint: Endpoint, known: EndpointIdentity, identity: number): RealizedPolicy {
+    const { policy } = this.#deps;
     const record = this.#recordOf(endpoint);
     // Under another identity (the agent died while labels changed) it is the slot of those that still have that one.
     const slot = record?.identity === identity ? record.slot : 0;
-    const realized = identity === known.identity ? policy.adopt(identity, slot) : policy.acquire(identity);
-    endpoint.identify({ ...known, identity });
-    this.#enforce(endpoint, identity, realized);
-    if (identity !== known.identity) await this.#deps.store.save(endpoint);
+    return identity === known.identity ? policy.adopt(identity, slot) : policy.acquire(identity);
   }
 
   /** What the kernel's record of the endpoint says. */
@@ -317,11 +304,12 @@ export class EndpointManager {
     return record && { identity: record.identity, slot: record.policySlot };
   }
 
-  /** Others are restored all the same; the next start of the agent tries again. */
+  /** Others are restored all the same; this one is tried again from time to time. */
   #keepClosed(endpoint: Endpoint, error: unknown): void {
     this.#withdraw(endpoint);
     endpoint.policyError = describeError(error);
     endpoint.become('not-ready', endpoint.policyError, this.#deps.clock.now());
+    this.#closed.add(endpoint);
     this.#deps.log.error('Endpoint is closed: it cannot be restored', { endpointID: endpoint.id, error });
   }
 
@@ -471,6 +459,7 @@ export class EndpointManager {
   #forget(endpoint: Endpoint): void {
     this.#byDockerId.delete(endpoint.facts.dockerEndpointId);
     this.#byId.delete(endpoint.id);
+    this.#closed.delete(endpoint);
   }
 
   #notify(event: 'created' | 'deleted' | 'changed', endpoint: Endpoint): void {

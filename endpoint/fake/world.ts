@@ -8,12 +8,8 @@ import { IpAddress } from '../../net/ip.ts';
 import { ManualClock } from '../../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../../runtime/logger.ts';
 import type { ContainerInfo } from '../endpoint.ts';
-import {
-  EndpointManager,
-  type CreateRequest,
-  type EndpointManagerDeps,
-  type EndpointRecords,
-} from '../endpoint-manager.ts';
+import type { CreateRequest, EndpointManagerDeps, EndpointRecords } from '../endpoint-manager-deps.ts';
+import { EndpointManager } from '../endpoint-manager.ts';
 import type { PolicyEntry } from '../policy-changes.ts';
 import { PolicyRealizer } from '../policy-realizer.ts';
 import { EndpointStore } from '../store.ts';
@@ -28,6 +24,7 @@ export class World {
   readonly ipcache = new Map<string, number>();
   readonly identityUsers = new Map<string, number>();
   readonly containers = new Map<string, ContainerInfo>();
+  readonly clock = new ManualClock();
   readonly steps: string[] = [];
   readonly slots = new Map<number, PolicyEntry[]>();
   readonly #policies = new Map<number, object>();
@@ -127,10 +124,10 @@ export class World {
         },
       },
       policy: this.policy(),
-      containers: { find: (_network, id) => Promise.resolve(this.containers.get(id)) },
+      containers: { foresee: () => undefined, find: (_network, id) => Promise.resolve(this.containers.get(id)) },
       connections: { purge: () => void this.steps.push('purge'), purged: () => Promise.resolve() },
       store: new EndpointStore(this.stateDir, silentLogger),
-      clock: new ManualClock(),
+      clock: this.clock,
       log: silentLogger,
       ...overrides,
     });
