@@ -29,7 +29,7 @@ const owners = {
   etcd3: '^kvstore/etcd/',
   winston: '^runtime/',
   re2js: '^runtime/',
-  yaml: '^(api|cli)/',
+  yaml: '^(api|cli|kvstore/etcd)/',
   'ip-address': '^net/',
 };
 const test = '\\.test\\.ts$';

@@ -28,8 +28,6 @@ import { LocalIdentityAllocator } from '../ipcache/local-identity-allocator.ts';
 import { Ipam } from '../ipam/ipam.ts';
 import { IdentityAllocator } from '../kvstore/allocator/identity-allocator.ts';
 import { IdentityCollector } from '../kvstore/allocator/identity-collector.ts';
-import { EmbeddedKvstore } from '../kvstore/embedded/embedded-kvstore.ts';
-import { EmbeddedEngine } from '../kvstore/embedded/engine.ts';
 import { Prefix } from '../net/ip.ts';
 import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
 import { PolicyRepository } from '../policy/repository.ts';
@@ -44,6 +42,7 @@ import { DockerEngine } from './docker.ts';
 import { DockerEndpoints } from './endpoint-hooks.ts';
 import { HostRoutes } from './host-routes.ts';
 import { CidrIdentities, Identities } from './identities.ts';
+import type { AgentKvstore } from './kvstore.ts';
 import { MonitorHub } from './monitor-hub.ts';
 import { PortNames } from './named-ports.ts';
 import { NodeAddresses } from './node-addresses.ts';
@@ -67,9 +66,9 @@ export class Daemon {
   readonly #lifecycle: Lifecycle;
   readonly #log: Logger;
 
-  constructor(options: AgentOptions, log: Logger) {
+  constructor(options: AgentOptions, kvstore: AgentKvstore, log: Logger) {
     this.#log = log;
-    this.#lifecycle = new Lifecycle(components(options, log), log);
+    this.#lifecycle = new Lifecycle(components(options, kvstore, log), log);
   }
 
   /** Resolves when Docker and people are served. */
@@ -86,7 +85,11 @@ export class Daemon {
 }
 
 /** Everything that starts and stops, in the order of starting. */
-function components(options: AgentOptions, log: Logger): Component[] {
+function components(
+  options: AgentOptions,
+  { store: kvstore, foundation, nodeKey }: AgentKvstore,
+  log: Logger,
+): Component[] {
   const clock = systemClock;
   const { stateDir } = options;
   const subsystem = (subsys: string): Logger => log.child({ subsys });
@@ -114,11 +117,9 @@ function components(options: AgentOptions, log: Logger): Component[] {
 
   // Identities and policy.
   const ipcache = new Ipcache();
-  const engine = new EmbeddedEngine({ folder: join(stateDir, 'kvstore'), log: subsystem('kvstore'), clock });
-  const kvstore = new EmbeddedKvstore(engine);
   const allocator = new IdentityAllocator({
     store: kvstore,
-    node: options.nodeName,
+    node: nodeKey,
     range: IDENTITY_RANGE,
     log: subsystem('identity'),
     clock,
@@ -351,7 +352,7 @@ function components(options: AgentOptions, log: Logger): Component[] {
       datapath.policy.onSpares(() => realizer.sync());
       await datapath.policy.prepare(SPARE_SLOTS);
     }),
-    engine,
+    ...foundation,
     kvstore,
     allocator,
     new IdentityCollector({ store: kvstore, range: IDENTITY_RANGE, log: subsystem('identity'), clock }),

@@ -7,6 +7,7 @@ import { CiliumError, describeError } from '../errors/cilium-error.ts';
 import { loadOptions } from '../runtime/config.ts';
 import { createLogger } from '../runtime/winston-logger.ts';
 import { Daemon } from './daemon.ts';
+import { openKvstore } from './kvstore.ts';
 import { AGENT_OPTIONS, helpText, type AgentOptions } from './options.ts';
 
 /** Variables of other programs of ours that share the prefix. */
@@ -33,7 +34,8 @@ async function main(argv: readonly string[]): Promise<number> {
       stop.abort(new CiliumError('Precondition', `stopped by ${signal}`));
     });
   }
-  const daemon = new Daemon(options, log);
+  const kvstore = await openKvstore(options, log.child({ subsys: 'kvstore' }));
+  const daemon = new Daemon(options, kvstore, log);
   await daemon.start(stop.signal);
   if (!stop.signal.aborted)
     await new Promise((resolve) => stop.signal.addEventListener('abort', resolve, { once: true }));

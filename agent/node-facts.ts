@@ -2,6 +2,7 @@
 
 /** What the agent reads off the machine it runs on. */
 import { existsSync, readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Links } from '../datapath/netlink/links.ts';
@@ -14,10 +15,22 @@ const NS_PER_S = 1_000_000_000n;
 
 /** The smallest MTU of the devices that IPv4 default routes use; Ethernet's when there is none. */
 export function defaultMtu(): number {
-  const routes = readFileSync('/proc/net/route', 'utf8').split('\n').slice(1);
-  const devices = routes.map((line) => line.split('\t')).filter(([, destination]) => destination === '00000000');
-  const mtus = devices.map(([device = '']) => Number(readFileSync(`/sys/class/net/${device}/mtu`, 'utf8')));
+  const mtus = defaultDevices().map((device) => Number(readFileSync(`/sys/class/net/${device}/mtu`, 'utf8')));
   return Math.min(...mtus, ...(mtus.length === 0 ? [ETHERNET_MTU] : []));
+}
+
+/** The IPv4 address by which other nodes know this one: on a device with a default route, else on any. */
+export function nodeAddress(): string | undefined {
+  const all = networkInterfaces();
+  const others = Object.keys(all).filter((name) => !isOurDevice(name) && !/^(docker|br-|veth)/.test(name));
+  const addresses = [...defaultDevices(), ...others].flatMap((name) => all[name] ?? []);
+  return addresses.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+}
+
+/** Those that IPv4 default routes use. */
+function defaultDevices(): string[] {
+  const routes = readFileSync('/proc/net/route', 'utf8').split('\n').slice(1);
+  return routes.map((line) => line.split('\t')).flatMap(([device = '', to]) => (to === '00000000' ? [device] : []));
 }
 
 /** Milliseconds of CLOCK_MONOTONIC (since boot, without suspend): the clock of the kernel's programs. */

@@ -94,6 +94,17 @@ export const AGENT_OPTIONS = {
     description:
       'What becomes of rules that need a proxy (L7 rules, server names, TLS, listeners), as there is none yet: they are refused, or taken in, and what the proxy would have to judge is dropped (reason 178). Rules taken in earlier stay, and drop.',
   }),
+  kvstore: option<'embedded' | 'etcd'>({
+    schema: z.enum(['embedded', 'etcd']),
+    default: 'embedded',
+    description: 'Where identities are kept: in a store of this node (embedded) or in one that nodes share (etcd).',
+  }),
+  kvstoreOpt: option({
+    schema: z.array(z.string()),
+    default: [] as string[],
+    description:
+      'How to reach etcd: etcd.address=URL, once or several times, or etcd.config=FILE with endpoints, trusted-ca-file, cert-file, key-file, username, password, namespace.',
+  }),
   labels: option({
     schema: z.array(z.string()),
     default: [] as string[],
