@@ -100,6 +100,13 @@ test('volatile labels of Compose make no identity of their own', async () => {
   assert.match(first.labels, /compose\.service=web/);
 });
 
+test("labels of Kubernetes' own keys have it as source", async () => {
+  const { identities } = setUp();
+  const labels = { id: 'app1', 'io.kubernetes.pod.namespace': 'shop' };
+  const acquired = await identities.acquire(container(labels), NO_CHANGES, 'n1');
+  assert.equal(acquired.labels, 'container:id=app1;k8s:io.kubernetes.pod.namespace=shop;');
+});
+
 test('containers without labels share an identity of their own, which is not init', async () => {
   const { identities, allocator } = setUp();
   const { identity, labels } = await identities.acquire(container({}), NO_CHANGES, 'n1');

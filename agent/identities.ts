@@ -23,6 +23,9 @@ import { PortNames } from './named-ports.ts';
 /** Source of labels that Docker gives no container, but that follow from what it says of one. */
 const DOCKER_SOURCE = 'docker';
 
+/** Keys of labels whose source is `k8s`: see docs/decisions/0011. */
+const KUBERNETES_KEY = /^io\.(kubernetes|cilium\.k8s)\./;
+
 /** What makes the identity of containers without labels, which are known as such: see docs/decisions/0007. */
 const UNLABELLED = LabelSet.of([{ source: DOCKER_SOURCE, key: 'unlabelled', value: '' }]);
 
@@ -158,8 +161,12 @@ export class Identities {
   }
 }
 
+/** Labels that are of Kubernetes by their key have it as source: policy resources ask for namespaces by that. */
 function dockerLabels(container: ContainerInfo): Label[] {
-  return Object.entries(container.labels).map(([key, value]) => ({ source: LABEL_SOURCE.container, key, value }));
+  return Object.entries(container.labels).map(([key, value]) => {
+    const source = KUBERNETES_KEY.test(key) ? LABEL_SOURCE.k8s : LABEL_SOURCE.container;
+    return { source, key, value };
+  });
 }
 
 /**

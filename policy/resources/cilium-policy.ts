@@ -46,7 +46,7 @@ export function readCiliumPolicy(members: Members, kind: Kind, metadata: Metadat
     ...(namespace === undefined ? {} : { namespace }),
     ...(uid === undefined ? {} : { uid }),
   });
-  return found.map((rule) => translate(rule, namespace, options.clusterName ?? 'default', labels));
+  return found.map((rule) => translate(rule, namespace, options.clusterName, labels));
 }
 
 function isAboutInit({ subject }: Rule): boolean {
@@ -54,7 +54,12 @@ function isAboutInit({ subject }: Rule): boolean {
 }
 
 /** `namespace` is undefined for a policy of the whole cluster. */
-function translate(rule: Rule, namespace: string | undefined, clusterName: string, labels: readonly Label[]): Rule {
+function translate(
+  rule: Rule,
+  namespace: string | undefined,
+  clusterName: string | undefined,
+  labels: readonly Label[],
+): Rule {
   const { subject } = rule;
   const selector = namespace === undefined ? subject.selector : inNamespace(subject.selector, namespace);
   const aboutInit = isAboutInit(rule);
@@ -82,7 +87,7 @@ function inNamespace(selector: EndpointSelector, namespace: string): EndpointSel
 function peerSelector(
   selector: EndpointSelector,
   namespace: string | undefined,
-  clusterName: string,
+  clusterName: string | undefined,
   aboutInit: boolean,
 ): EndpointSelector {
   const { requirements } = selector;
@@ -96,8 +101,9 @@ function peerSelector(
   if (namespace === undefined && selector.isWildcard && !aboutInit) {
     added.push({ source: LABEL_SOURCE.k8s, key: NAMESPACE_KEY, operator: 'Exists', values: [] });
   }
-  if (!requirements.some((requirement) => isKey(requirement, CLUSTER_KEY)))
+  if (clusterName !== undefined && !requirements.some((requirement) => isKey(requirement, CLUSTER_KEY))) {
     added.push(requireLabel(CLUSTER_KEY, clusterName));
+  }
   return new EndpointSelector([...requirements, ...added]);
 }
 

@@ -5,7 +5,10 @@ import type { Cursor } from '../parse/cursor.ts';
 import type { ParseOptions } from '../parse/rule.ts';
 
 export interface ResourceOptions extends ParseOptions {
-  /** Peers that name no cluster are those of this one. Default: `default`. */
+  /**
+   * Peers that name no cluster have to carry the label of this one (`--policy-default-local-cluster`). Without it they
+   * may be of any: Docker's containers carry no such label.
+   */
   readonly clusterName?: string;
 }
 

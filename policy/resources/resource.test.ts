@@ -8,7 +8,7 @@ import { formatProblem, PolicyValidationError } from '../validation-error.ts';
 import { isResource, parseResource } from './resource.ts';
 
 function rulesOf(value: unknown): readonly Rule[] {
-  const resource = parseResource(value, { language: WHOLE_LANGUAGE });
+  const resource = parseResource(value, { language: WHOLE_LANGUAGE, clusterName: 'default' });
   return resource.kind === 'policy' ? resource.rules : [];
 }
 
@@ -56,6 +56,12 @@ test('everybody in a policy of the whole cluster means all pods, but for endpoin
   assert.deepEqual(peersOf(pods), ['k8s:io.cilium.k8s.policy.cluster=default,k8s:io.kubernetes.pod.namespace Exists']);
   const [init] = rulesOf(policy({ endpointSelector: { matchLabels: { 'reserved:init': '' } }, ...entry }, kind));
   assert.deepEqual(peersOf(init), ['k8s:io.cilium.k8s.policy.cluster=default']);
+});
+
+test('where no cluster has a name, peers need no label of one', () => {
+  const spec = { endpointSelector: {}, ingress: [{ fromEndpoints: [{ matchLabels: { app: 'web' } }] }] };
+  const resource = parseResource(policy(spec, 'CiliumClusterwideNetworkPolicy'));
+  assert.deepEqual(peersOf(resource.kind === 'policy' ? resource.rules[0] : undefined), ['any:app=web']);
 });
 
 test('spec and specs all count', () => {
