@@ -138,8 +138,7 @@ export class PolicyRepository {
    * contradict one another for a subject, an error is thrown and nothing has changed.
    */
   import(rules: readonly Rule[], options: ImportOptions = {}): number {
-    const replaced = replacedRules(this.rules(), rules, options);
-    const old = [...this.#rules.values()].filter((stored) => replaced.has(stored.rule));
+    const old = this.#replaced(rules, options);
     const added: SubjectRule[] = [];
     try {
       for (const rule of rules) added.push(this.#install(++this.#lastRuleId, rule));
@@ -159,11 +158,7 @@ export class PolicyRepository {
     const added: SubjectRule[] = [];
     try {
       for (const rule of rules.filter(mayConflict)) added.push(this.#install(++this.#lastRuleId, rule));
-      const replaced = replacedRules(this.rules(), rules, options);
-      this.#refuseConflicts(
-        added,
-        [...this.#rules.values()].filter((stored) => replaced.has(stored.rule)),
-      );
+      this.#refuseConflicts(added, this.#replaced(rules, options));
     } finally {
       for (const stored of added) this.#remove(stored);
       this.#cidrIdentities.release(prefixes);
@@ -399,6 +394,12 @@ export class PolicyRepository {
       if (use.count > 0) this.#fqdns.set(key, use);
       else this.#fqdns.delete(key);
     }
+  }
+
+  #replaced(rules: readonly Rule[], options: ImportOptions): SubjectRule[] {
+    const asksForAny = options.replace === true || options.replaceWithLabels !== undefined;
+    const replaced = replacedRules(asksForAny ? this.rules() : [], rules, options);
+    return replaced.size === 0 ? [] : [...this.#rules.values()].filter(({ rule }) => replaced.has(rule));
   }
 
   #refuseConflicts(added: readonly SubjectRule[], leaving: readonly SubjectRule[]): void {
