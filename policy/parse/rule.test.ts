@@ -69,6 +69,33 @@ test('what is not enforced is refused with the name of the field', () => {
   assert.throws(() => parseRules([rule]), { code: 'Unsupported' });
 });
 
+test('what is refused here says what to do instead', () => {
+  const port = { ports: [{ port: '80', protocol: 'TCP' }] };
+  const cases: [object, RegExp][] = [
+    [{ fromNodes: [{}] }, /fromNodes: .*name them as entities/],
+    [{ fromGroups: [{}] }, /fromGroups: .*write its prefixes/],
+    [{ toPorts: [{ ...port, rules: { kafka: [{}] } }] }, /rules: this needs a proxy.*--l7-rules=drop/],
+    [{ toPorts: [{ ...port, serverNames: ['a.example'] }] }, /serverNames: this needs a proxy/],
+    [{ authentication: { mode: 'required' } }, /authentication\.mode: nothing here authenticates peers/],
+    [{ toPorts: [{ ports: [{ port: '0', protocol: 'VRRP' }] }] }, /protocol: VRRP needs extended IP protocols/],
+  ];
+  for (const [entry, problem] of cases) {
+    const problems = problemsOf([{ ...web, ingress: [entry] }]);
+    assert.equal(problems.length, 1, problems.join());
+    assert.match(problems[0]!, problem);
+  }
+  const egress = [{ toServices: [{ k8sService: { serviceName: 'a' } }] }, { toFQDNs: [{ matchName: 'a.example' }] }];
+  const both = problemsOf([{ ...web, egress }]);
+  assert.match(both[0]!, /toServices: .*write the endpoints \(toEndpoints\) or the prefixes/);
+  assert.match(both[1]!, /toFQDNs: .*write the prefixes/);
+  assert.match(problemsOf([{ nodeSelector: {}, ingress: [{}] }])[0]!, /nodeSelector: .*with the host as a peer/);
+});
+
+test('authentication that is disabled asks for nothing', () => {
+  const entry = { fromEndpoints: [{}], authentication: { mode: 'disabled' } };
+  assert.deepEqual(problemsOf([{ ...web, ingress: [entry] }]), []);
+});
+
 test('requirements of Cilium 1.1 are taken in unless a language leaves them out', () => {
   const rule = { ...web, ingress: [{ fromRequires: [{ matchLabels: { env: 'prod' } }] }] };
   assert.deepEqual(problemsOf([rule]), []);
