@@ -40,7 +40,7 @@ mutate:
 	@tools/run.sh tests/bpf/mutate
 
 bench-policy:
-	@tools/run.sh tests/perf/policy-bench
+	@tools/run.sh tests/perf/policy-bench $(BENCH)
 
 install: build
 	@tools/install.sh $(PREFIX)

@@ -66,13 +66,13 @@ async function restart(node: LabNode): Promise<number> {
   return performance.now() - begin;
 }
 
-function agentPid(node: LabNode): number {
+export function agentPid(node: LabNode): number {
   const pid = node.agentPid;
   if (pid === undefined) throw new Error(`the agent of ${node.name} is not running: see ${node.agentLog}`);
   return pid;
 }
 
-function residentOf(pid: number): number {
+export function residentOf(pid: number): number {
   return Number(/^VmRSS:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? NaN) * 1024;
 }
 
@@ -83,7 +83,7 @@ async function cpuShare(pid: number, seconds: number): Promise<number> {
 }
 
 /** Time on CPU of all threads, in nanoseconds: /proc/PID/stat counts only in steps of 10 ms. */
-function cpuNsOf(pid: number): number {
+export function cpuNsOf(pid: number): number {
   const threads = readdirSync(`/proc/${pid}/task`);
   const times = threads.map((thread) =>
     Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]),

@@ -9,7 +9,7 @@ import { medianRatio, quantile, type Series, summarize } from './statistics.ts';
 import { type Family, type Figure, seriesName, speedRatio } from './traffic-section.ts';
 
 /** What the tables of docs/benchmarks.md stand between; everything else in that file is written by people. */
-const BEGIN = '<!-- begin of the results that `make bench` writes -->';
+const BEGIN = (command: string): string => `<!-- begin of the results that \`${command}\` writes -->`;
 const END = '<!-- end of the results -->';
 
 type Cell = string | number;
@@ -20,7 +20,7 @@ export function table(head: readonly string[], rows: readonly (readonly Cell[])[
 }
 
 /** "median (first quartile–third quartile)" */
-function spread(values: readonly number[], scale: number, digits: number): string {
+export function spread(values: readonly number[], scale: number, digits: number): string {
   const { q1, median, q3 } = summarize(values);
   const [a, b, c] = [median, q1, q3].map((value) => (value * scale).toFixed(digits));
   return `${a!} (${b!}–${c!})`;
@@ -98,11 +98,12 @@ export function agentTable(costs: AgentCosts, joins: JoinTimes): string {
   ].join('\n\n');
 }
 
-/** Puts the results into the file, in place of the earlier ones. */
-export async function writeResults(file: string, results: string): Promise<void> {
+/** Puts the results of a command into the file, in place of its earlier ones. */
+export async function writeResults(file: string, results: string, command = 'make bench'): Promise<void> {
   const text = await readFile(file, 'utf8');
-  const [before, rest] = text.split(BEGIN);
-  const after = rest?.split(END)[1];
-  if (before === undefined || after === undefined) throw new Error(`${file} lacks the lines "${BEGIN}" and "${END}"`);
-  await writeFile(file, `${before}${BEGIN}\n\n${results}\n\n${END}${after}`);
+  const mark = BEGIN(command);
+  const begin = text.indexOf(mark);
+  const end = text.indexOf(END, begin);
+  if (begin < 0 || end < 0) throw new Error(`${file} lacks the lines "${mark}" and "${END}"`);
+  await writeFile(file, `${text.slice(0, begin)}${mark}\n\n${results}\n\n${text.slice(end)}`);
 }
