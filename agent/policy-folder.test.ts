@@ -205,7 +205,13 @@ test('a directory that goes, or comes back as another one and empty, opens nothi
   await node.start();
   await node.hear(/another directory than before and empty/);
   assert.equal(node.subjects, 'a');
+  assert.deepEqual((await node.policy.delete([])).deleted, 1);
   node.write('b.yaml', rule('b'));
+  await node.see('b');
+  renameSync(node.path(), `${node.path()}.again`);
+  await node.hear(/cannot be read/);
+  await node.policy.delete([]);
+  renameSync(`${node.path()}.again`, node.path());
   await node.see('b');
 });
 

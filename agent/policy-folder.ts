@@ -43,7 +43,7 @@ export interface PolicyFolderDeps {
   readonly path: string;
   readonly stateDir: string;
   readonly parse: ResourceOptions;
-  readonly policy: Pick<PolicyService, 'watchedFiles' | 'followFiles'>;
+  readonly policy: Pick<PolicyService, 'watchedFiles' | 'followFiles' | 'loseFiles'>;
   /** Called when the rules of files have changed. */
   readonly onChange: (files: readonly string[]) => void;
   readonly log: Logger;
@@ -103,6 +103,7 @@ export class PolicyFolder implements Component {
     const { path, policy } = this.#deps;
     const listing = await listPolicyFiles(path).catch((cause: unknown) => {
       this.#watch(new Map()); // it may come back
+      policy.loseFiles();
       const count = policy.watchedFiles().size;
       throw new CiliumError('System', `${path} cannot be read, the rules of ${count} files of it stay`, {}, cause);
     });
@@ -130,6 +131,7 @@ export class PolicyFolder implements Component {
     if (memory?.path === path && memory.identity === identity) return;
     const files = [...policy.watchedFiles()].filter((name) => name.startsWith(`${path}/`));
     if (memory?.path === path && isEmpty && files.length > 0) {
+      policy.loseFiles();
       throw new CiliumError(
         'Precondition',
         `${path} is another directory than before and empty: the rules of ${files.slice(0, SHOWN_PROBLEMS).join(', ')} stay. ` +

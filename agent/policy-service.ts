@@ -119,6 +119,12 @@ export class PolicyService {
     return new Set(this.#byFile().keys());
   }
 
+  /** None of the watched files is there, and not because it was removed: their rules stay until they are deleted. */
+  loseFiles(): void {
+    this.#presentFiles = new Set();
+    this.#followed.clear();
+  }
+
   /**
    * Makes what these files hold what is in force of them; files in `unreadable` keep what they have, all others lose it.
    * One change if possible; where that is refused, one for each file, so that only those at fault stay behind.
