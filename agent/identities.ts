@@ -70,8 +70,6 @@ export interface IdentitiesDeps {
 export class Identities {
   readonly #deps: IdentitiesDeps;
   readonly #known = new Map<number, LabelSet>();
-  /** Identities that endpoints of this node hold, by the labels that they were allocated for. */
-  readonly #held = new Map<string, NumericIdentity>();
 
   constructor(deps: IdentitiesDeps) {
     this.#deps = deps;
@@ -114,8 +112,7 @@ export class Identities {
   }
 
   async release(labels: string): Promise<void> {
-    const id = this.#held.get(labels);
-    if (id !== undefined && this.#deps.portNames.drop(id)) this.#deps.syncPolicy();
+    if (this.#deps.portNames.drop(labels)) this.#deps.syncPolicy();
     if (reservedIdentityOf(LabelSet.parse(labels)) === undefined) await this.#deps.allocator.release(labels);
   }
 
@@ -145,7 +142,6 @@ export class Identities {
     if (reserved !== undefined) return reserved;
     const id = numericIdentity(await this.#deps.allocator.allocate(labels.toString()));
     this.#learn(id, labels);
-    this.#held.set(labels.toString(), id);
     this.#deps.portNames.hold(id, labels);
     return id;
   }

@@ -18,9 +18,16 @@ export interface PortNamesDeps {
   readonly log: Logger;
 }
 
+interface Holder {
+  readonly id: NumericIdentity;
+  readonly ports: NamedPorts;
+  count: number;
+}
+
 export class PortNames {
   readonly #deps: PortNamesDeps;
-  readonly #holders = new Map<NumericIdentity, { count: number; readonly ports: NamedPorts }>();
+  /** By the labels that an identity was allocated for. */
+  readonly #holders = new Map<string, Holder>();
 
   constructor(deps: PortNamesDeps) {
     this.#deps = deps;
@@ -35,7 +42,8 @@ export class PortNames {
 
   /** One more endpoint has the identity. */
   hold(id: NumericIdentity, labels: LabelSet): void {
-    const known = this.#holders.get(id);
+    const key = labels.toString();
+    const known = this.#holders.get(key);
     if (known !== undefined) {
       known.count++;
       return;
@@ -43,23 +51,24 @@ export class PortNames {
     const { ports, problems } = portsOfLabels(labels);
     // Of an endpoint that started when its labels were still taken for something else.
     for (const problem of problems) this.#deps.log.warn('Label names no port', { identity: id, problem });
+    if (ports.size === 0) return;
     this.#warnOfConflicts(id, ports);
-    this.#holders.set(id, { count: 1, ports });
-    if (ports.size > 0) this.#deps.consumer.setNamedPorts(id, ports);
+    this.#holders.set(key, { id, ports, count: 1 });
+    this.#deps.consumer.setNamedPorts(id, ports);
   }
 
-  /** One endpoint less; answers whether names went with it. */
-  drop(id: NumericIdentity): boolean {
-    const known = this.#holders.get(id);
+  /** One endpoint less has the identity of these labels; answers whether names went with it. */
+  drop(labels: string): boolean {
+    const known = this.#holders.get(labels);
     if (known === undefined || --known.count > 0) return false;
-    this.#holders.delete(id);
-    if (known.ports.size > 0) this.#deps.consumer.setNamedPorts(id, NO_PORTS);
-    return known.ports.size > 0;
+    this.#holders.delete(labels);
+    this.#deps.consumer.setNamedPorts(known.id, NO_PORTS);
+    return true;
   }
 
   #warnOfConflicts(id: NumericIdentity, ports: NamedPorts): void {
     for (const [name, { protocol, port }] of ports) {
-      for (const [other, { ports: others }] of this.#holders) {
+      for (const { id: other, ports: others } of this.#holders.values()) {
         const found = others.get(name);
         if (found?.protocol !== protocol || found.port === port) continue;
         this.#deps.log.warn(
