@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { LabelSet } from '../identity/label-set.ts';
 import { numericIdentity } from '../identity/numeric-identity.ts';
-import { explainFlow } from './explain-flow.ts';
+import { IpAddress } from '../net/ip.ts';
+import { explainFlow, type FlowExplanation } from './explain-flow.ts';
 import { IP_PROTOCOL, PRECEDENCE_ALLOW, PRECEDENCE_DENY } from './map-entry.ts';
 import { app, parse, ruleFor, SmallWorld, tcp } from './fake/small-world.ts';
 
@@ -177,6 +178,35 @@ test('outside without an address: its whole range, without those known by others
   assert.deepEqual(entryFor('10.2.0.1'), { toCIDRSet: [{ cidr: '10.0.0.0/8', except: ['10.1.0.0/16'] }], toPorts });
   assert.deepEqual(entryFor('8.8.8.8'), { toCIDRSet: [{ cidr: '0.0.0.0/0', except: ['10.0.0.0/8'] }], toPorts });
   assert.deepEqual(entryFor('10.1.0.1'), { toCIDR: ['10.1.0.0/16'], toPorts });
+});
+
+test('addresses of a DNS name: said by name, and suggested by address or by the label of the name', () => {
+  const world = new SmallWorld([
+    ruleFor('web', {
+      egress: [
+        { toFQDNs: [{ matchName: 'a.test' }], toPorts: [tcp(80)] },
+        { toCIDR: ['10.0.0.0/8'], toPorts: [tcp(81)] },
+      ],
+    }),
+  ]);
+  const identity = numericIdentity(500);
+  const labels = LabelSet.fromTexts(['fqdn:a.test', 'cidr:10.0.0.0/8', 'reserved:world-ipv4']);
+  world.repository.addIdentity(identity, labels);
+  const ask = (port: number, address?: string): FlowExplanation => {
+    const to = { identity, labels, managed: false, ...(address && { address: IpAddress.parse(address) }) };
+    return explainFlow(world.repository, { from: world.end('web'), to, protocol: IP_PROTOCOL.TCP, port });
+  };
+  assert.deepEqual(ask(80).egress.hits[0]!.peers, [{ kind: 'fqdns', matchName: 'a.test' }]);
+  const toPorts = [tcp(443)];
+  assert.deepEqual(entryOf(ask(443, '10.0.0.9').suggestion!.rules, 'egress'), { toCIDR: ['10.0.0.9/32'], toPorts });
+  const byName = { toEndpoints: [{ matchLabels: { 'fqdn:a.test': '' } }], toPorts };
+  assert.deepEqual(entryOf(ask(443).suggestion!.rules, 'egress'), byName);
+  // The range around has an identity of its own, and the name's addresses lie in it.
+  const { identity: range, labels: around } = world.end('10.1.1.1');
+  const to = { identity: range, labels: around, managed: false };
+  const { suggestion } = explainFlow(world.repository, { from: world.end('web'), to, protocol: 6, port: 443 });
+  assert.deepEqual(entryOf(suggestion!.rules, 'egress'), { toCIDR: ['10.0.0.0/8'], toPorts });
+  assert.deepEqual(suggestion!.wider, [{ direction: 'egress', part: 'peer', identities: [labels] }]);
 });
 
 test('ICMP: types take the place of ports', () => {

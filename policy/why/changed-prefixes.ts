@@ -3,11 +3,13 @@
 /**
  * Identities of addresses outside, before and after a change of rules. A prefix that rules begin to mention takes its
  * addresses away from a wider identity; one that they mention no more gives them back. New identities get numbers of
- * their own here, which nobody else knows.
+ * their own here, which nobody else knows. Identities of DNS names are left alone: which of their addresses a prefix
+ * would move is not known here.
  */
 import { cidrLabels, numericIdentity, RESERVED_IDENTITIES, worldName } from '../../identity/numeric-identity.ts';
 import type { Families, NumericIdentity } from '../../identity/numeric-identity.ts';
 import type { EndpointSelector } from '../../identity/selector.ts';
+import { LABEL_SOURCE } from '../../identity/label.ts';
 import type { LabelSet } from '../../identity/label-set.ts';
 import { Prefix, type IpAddress } from '../../net/ip.ts';
 import { PrefixTrie } from '../../net/prefix-trie.ts';
@@ -56,8 +58,9 @@ export class ChangedPrefixes {
   constructor({ context, peers, cidrUse }: RepositoryView, gone: GoneRules, added: readonly Rule[]) {
     this.#families = context.families;
     this.#known = (id) => peers.labelsOf(id);
-    for (const [id, { prefixes }] of peers.identities()) {
-      for (const prefix of prefixes) for (const trie of [this.#before, this.#after]) trie.set(prefix, id);
+    for (const [id, labels] of peers.identities()) {
+      if (isNamed(labels)) continue;
+      for (const prefix of labels.prefixes) for (const trie of [this.#before, this.#after]) trie.set(prefix, id);
     }
     const mentions = countPrefixes(added, context.groups);
     const leaving = countPrefixes(gone.rules, gone.groups);
@@ -99,11 +102,12 @@ export class ChangedPrefixes {
   /** True when its addresses decide who this is: of the world, of a prefix, or of nobody who is known. */
   isOutside(id: NumericIdentity): boolean {
     const labels = this.labelsOf(id);
-    return labels === undefined || labels.prefixes.length > 0 || WORLD.has(id);
+    return labels === undefined || WORLD.has(id) || (labels.prefixes.length > 0 && !isNamed(labels));
   }
 
   /** What an identity outside stands for; nothing for any other. */
   rangesOf(id: NumericIdentity): readonly Prefix[] {
+    if (!this.isOutside(id)) return [];
     const own = this.labelsOf(id)?.prefixes ?? [];
     return own.length > 0 ? own : EVERYWHERE.filter((range) => this.#world(range) === id);
   }
@@ -126,6 +130,11 @@ export class ChangedPrefixes {
   #world({ family }: Prefix | IpAddress): NumericIdentity {
     return RESERVED_IDENTITIES[worldName(family, this.#families)];
   }
+}
+
+/** Of addresses that DNS names stand for; it shares its prefix with those around. */
+function isNamed(labels: LabelSet): boolean {
+  return labels.first(LABEL_SOURCE.fqdn) !== undefined;
 }
 
 function countPrefixes(

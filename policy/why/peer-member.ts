@@ -3,11 +3,15 @@
 /** The member of an entry that names one peer and nobody else: an entity, a prefix or labels. */
 import type { LabelSet } from '../../identity/label-set.ts';
 import { LABEL_SOURCE } from '../../identity/label.ts';
+import { worldName } from '../../identity/numeric-identity.ts';
 import { Prefix } from '../../net/ip.ts';
+import { PrefixTrie } from '../../net/prefix-trie.ts';
 import type { RepositoryView } from '../repository-view.ts';
 import { ENTITIES } from '../rule.ts';
 import type { FlowEnd } from './flow-end.ts';
 import { narrowSelector } from './narrow.ts';
+
+const EVERYTHING = { 4: Prefix.parse('0.0.0.0/0'), 6: Prefix.parse('::/0') };
 
 /** More exceptions than this make a list that nobody reads; then the rule is wider. */
 const MAX_EXCEPTS = 16;
@@ -20,9 +24,10 @@ export interface PeerMember {
 
 /** Undefined: none of its labels can be written in a selector. */
 export function peerMember(view: RepositoryView, { labels, address }: FlowEnd): PeerMember | undefined {
-  const range = outsideRange(view, labels);
-  if (range !== undefined) {
-    const single = address && Prefix.of(address);
+  const [range] = outsideRanges(view, labels);
+  const single = address && Prefix.of(address);
+  // Labels of names say who it is better than the range around, which others have, too.
+  if (range !== undefined && (single !== undefined || labels.first(LABEL_SOURCE.fqdn) === undefined)) {
     return single !== undefined && range.contains(single)
       ? { kind: 'CIDR', list: [single.toString()], alsoSelects: [] }
       : rangeMember(view, labels, range);
@@ -38,27 +43,40 @@ export function peerMember(view: RepositoryView, { labels, address }: FlowEnd): 
     : { kind: 'Endpoints', list: [selector.toJSON()], alsoSelects };
 }
 
-/** All addresses that may have this identity. Undefined: it is not outside, or of both families. */
-function outsideRange(view: RepositoryView, labels: LabelSet): Prefix | undefined {
-  const narrowest = [...labels.prefixes].sort((a, b) => b.length - a.length)[0];
-  if (narrowest !== undefined) return narrowest;
-  const { ipv4, ipv6 } = view.context.families;
-  const world = labels.has(LABEL_SOURCE.reserved, 'world') && ipv4 !== ipv6;
-  if (labels.has(LABEL_SOURCE.reserved, 'world-ipv4') || (world && ipv4)) return Prefix.parse('0.0.0.0/0');
-  return labels.has(LABEL_SOURCE.reserved, 'world-ipv6') || (world && ipv6) ? Prefix.parse('::/0') : undefined;
+/** All addresses that may have this identity; none: it is not outside, or of both families. */
+function outsideRanges({ context }: RepositoryView, labels: LabelSet): readonly Prefix[] {
+  if (labels.prefixes.length > 0) return labels.prefixes;
+  const { ipv4, ipv6 } = context.families;
+  const worlds = ([4, 6] as const).filter((family) =>
+    labels.has(LABEL_SOURCE.reserved, worldName(family, context.families)),
+  );
+  return worlds.filter((family) => (family === 4 ? ipv4 : ipv6)).map((family) => EVERYTHING[family]);
 }
 
 /** A range without those inside it that have identities of their own. */
 function rangeMember(view: RepositoryView, labels: LabelSet, range: Prefix): PeerMember {
-  const inside = Array.from(view.peers.identities(), ([, other]) => other).filter(
-    (other) => !other.equals(labels) && other.prefixes.some((prefix) => range.contains(prefix)),
+  const within = Array.from(view.peers.identities(), ([, other]) => other).filter(
+    (other) => !other.equals(labels) && outsideRanges(view, other).some((prefix) => range.contains(prefix)),
   );
-  const prefixes = inside.flatMap((other) => other.prefixes).filter((prefix) => prefix.length > range.length);
-  const widest = prefixes.filter((prefix) => !prefixes.some((o) => o.length < prefix.length && o.contains(prefix)));
-  const except = [...new Set(widest.map(String))];
-  if (except.length > 0 && except.length <= MAX_EXCEPTS)
-    return { kind: 'CIDRSet', list: [{ cidr: range.toString(), except }], alsoSelects: [] };
-  if (range.length > 0) return { kind: 'CIDR', list: [range.toString()], alsoSelects: inside };
+  const except = widest(within.flatMap(({ prefixes }) => prefixes).filter(({ length }) => length > range.length));
+  if (except.size > 0 && except.size <= MAX_EXCEPTS) {
+    const alsoSelects = within.filter(({ prefixes }) => !prefixes.some((prefix) => except.longest(prefix)));
+    return {
+      kind: 'CIDRSet',
+      list: [{ cidr: range.toString(), except: [...except.inside(EVERYTHING[range.family])] }],
+      alsoSelects,
+    };
+  }
+  if (range.length > 0) return { kind: 'CIDR', list: [range.toString()], alsoSelects: within };
   const world = [...labels].find(({ key }) => key.startsWith('world'))!;
-  return { kind: 'Entities', list: [world.key], alsoSelects: inside };
+  return { kind: 'Entities', list: [world.key], alsoSelects: within };
+}
+
+/** Those that lie in no other one, as they are written. */
+function widest(prefixes: readonly Prefix[]): PrefixTrie<string> {
+  const found = new PrefixTrie<string>();
+  for (const prefix of prefixes.toSorted((a, b) => a.length - b.length)) {
+    if (found.longest(prefix) === undefined) found.set(prefix, prefix.toString());
+  }
+  return found;
 }
