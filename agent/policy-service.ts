@@ -234,7 +234,7 @@ export class PolicyService {
       const place = `it comes from ${fileOf(group)}, which the agent watches; change it there`;
       throw new CiliumError('InUse', `CIDR group ${group.name} cannot be imported: ${place}`);
     });
-    const rules = [...replacedRules(this.#repository.rules(), added.rules, options)];
+    const rules = [...replacedRules(this.#repository.eachRule(), added.rules, options)];
     return { removed: this.#free({ rules, groups }), added };
   }
 

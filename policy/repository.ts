@@ -167,7 +167,8 @@ export class PolicyRepository {
 
   /** Deletes the rules that have all these labels; without labels, all rules. */
   deleteByLabels(labels: readonly Label[]): { revision: number; deleted: number } {
-    const old = [...this.#rules.values()].filter(({ rule }) => hasLabels(rule, labels));
+    const old: SubjectRule[] = [];
+    for (const stored of this.#rules.values()) if (hasLabels(stored.rule, labels)) old.push(stored);
     for (const stored of old) this.#remove(stored);
     if (old.length > 0) this.#revision++;
     return { revision: this.#revision, deleted: old.length };
@@ -179,7 +180,12 @@ export class PolicyRepository {
 
   /** The rules that have all these labels, in the order of their import. */
   rules(labels: readonly Label[] = []): Rule[] {
-    return Array.from(this.#rules.values(), ({ rule }) => rule).filter((rule) => hasLabels(rule, labels));
+    return [...this.eachRule(labels)];
+  }
+
+  /** As `rules`, one after the other. */
+  *eachRule(labels: readonly Label[] = []): Generator<Rule> {
+    for (const { rule } of this.#rules.values()) if (hasLabels(rule, labels)) yield rule;
   }
 
   /** The rules behind the cookie of an entry; none for an entry that a setting made, or once the entry is gone. */
@@ -397,9 +403,10 @@ export class PolicyRepository {
   }
 
   #replaced(rules: readonly Rule[], options: ImportOptions): SubjectRule[] {
-    const asksForAny = options.replace === true || options.replaceWithLabels !== undefined;
-    const replaced = replacedRules(asksForAny ? this.rules() : [], rules, options);
-    return replaced.size === 0 ? [] : [...this.#rules.values()].filter(({ rule }) => replaced.has(rule));
+    const replaced = replacedRules(this.eachRule(), rules, options);
+    const found: SubjectRule[] = [];
+    if (replaced.size > 0) for (const stored of this.#rules.values()) if (replaced.has(stored.rule)) found.push(stored);
+    return found;
   }
 
   #refuseConflicts(added: readonly SubjectRule[], leaving: readonly SubjectRule[]): void {
