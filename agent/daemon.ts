@@ -154,7 +154,7 @@ function components(
       log: subsystem('policy'),
     }),
     syncPolicy: () => enforce(),
-    networkName: options.networkLabel ? async (id) => (await docker.network(id))?.Name ?? id : undefined,
+    networkName: options.networkLabel ? (id) => docker.networkName(id) : undefined,
   });
   const realizer = new PolicyRealizer(
     {

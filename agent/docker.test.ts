@@ -128,3 +128,23 @@ test('a question asked ahead in vain is asked again', async (t) => {
   assert.deepEqual(await docker.find(NETWORK_ID, ENDPOINT_ID, new AbortController().signal), FOUND);
   assert.deepEqual(asked, ['network', 'named']);
 });
+
+test("a network's name is asked for once, and again when the network was gone", async (t) => {
+  const asked: string[] = [];
+  let isGone = false;
+  const answers = answering(
+    asked,
+    () => CONTAINERS,
+    () => [CONTAINER],
+  );
+  const { docker } = await engine(t, (request, response) => {
+    if (isGone) response.writeHead(404).end('{}');
+    else answers(request, response);
+  });
+  await docker.find(NETWORK_ID, ENDPOINT_ID, new AbortController().signal);
+  assert.equal(await docker.networkName(NETWORK_ID), 'net');
+  assert.equal(asked.filter((question) => question === 'network').length, 1);
+  isGone = true;
+  assert.equal(await docker.network(NETWORK_ID), undefined);
+  await assert.rejects(docker.networkName(NETWORK_ID), { code: 'NotFound' });
+});

@@ -8,7 +8,7 @@
  */
 import Docker from 'dockerode';
 import { z } from 'zod';
-import { CiliumError } from '../errors/cilium-error.ts';
+import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
 import type { Clock } from '../runtime/clock.ts';
 
 /** Pause between questions while Docker does not list an endpoint yet. */
@@ -68,6 +68,7 @@ export interface DockerContainer {
 export class DockerEngine {
   readonly #docker: Docker;
   readonly #clock: Clock;
+  readonly #networkNames = new Map<string, string>();
   /** The containers made last when an endpoint was made, by its ID. */
   readonly #foreseen = new Map<string, Promise<readonly ListedContainer[]>>();
 
@@ -126,11 +127,23 @@ export class DockerEngine {
   /** A network with the endpoints on it; undefined when Docker does not know it. */
   async network(id: string): Promise<NetworkInfo | undefined> {
     try {
-      return NetworkInspect.parse(await this.#ask(`network ${id}`, () => this.#docker.getNetwork(id).inspect()));
+      const network = NetworkInspect.parse(
+        await this.#ask(`network ${id}`, () => this.#docker.getNetwork(id).inspect()),
+      );
+      this.#networkNames.set(id, network.Name);
+      return network;
     } catch (error) {
-      if (error instanceof CiliumError && error.code === 'NotFound') return undefined;
-      throw error;
+      if (!isCiliumError(error, 'NotFound')) throw error;
+      this.#networkNames.delete(id);
+      return undefined;
     }
+  }
+
+  /** A network keeps its name, so who has been told once is not asked again. Throws `NotFound`. */
+  async networkName(id: string): Promise<string> {
+    const name = this.#networkNames.get(id) ?? (await this.network(id))?.Name;
+    if (name === undefined) throw new CiliumError('NotFound', `Docker has no network ${id}`);
+    return name;
   }
 
   /** All networks that use a driver, for the network or for its addresses. */
