@@ -96,6 +96,7 @@ function reasonOf(message: string): string {
   const last = /Last error: (.+?)(?:\. Resolution note.*)?$/s.exec(message)?.[1];
   const text = last ?? message.replace(/^\d+ [A-Z_]+: /, '');
   if (/^Deadline exceeded/i.test(text)) return 'no answer in time';
+  if (text === 'null') return 'nobody answers there';
   return (text.split('\n', 1)[0] ?? text).replace(/^Error: /, '');
 }
 

@@ -2,7 +2,7 @@
 
 /** The line about etcd in `cilium status`, in the form that users of Cilium know. */
 import type { IStatusResponse } from 'etcd3';
-import { CiliumError, describeError } from '../../errors/cilium-error.ts';
+import { CiliumError } from '../../errors/cilium-error.ts';
 import type { KvstoreStatus } from '../kvstore.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import type { EtcdEndpoint } from './etcd-endpoint.ts';
@@ -24,7 +24,7 @@ export async function etcdStatus(
   const [quorum, ...members] = await Promise.all([
     readRevision().then(
       () => undefined,
-      (error: unknown) => describeError(error),
+      (error: unknown) => reasonOf(error, connection),
     ),
     ...connection.endpoints.map((endpoint) => describeMember(connection, endpoint)),
   ]);
@@ -51,7 +51,13 @@ async function describeMember(connection: EtcdConnection, endpoint: EtcdEndpoint
       alarms: status.errors.map((text) => /alarm:(\w+)/.exec(text)?.[1] ?? text),
     };
   } catch (error) {
-    const reason = error instanceof CiliumError ? error.message : toFault(error, connection.config).reason;
-    return { isConnected: false, text: `${endpoint.url} - ${reason}`, alarms: [] };
+    return { isConnected: false, text: `${endpoint.url} - ${reasonOf(error, connection)}`, alarms: [] };
   }
+}
+
+/** In few words; which endpoint it is stands beside it. */
+function reasonOf(error: unknown, { config }: EtcdConnection): string {
+  if (!(error instanceof CiliumError)) return toFault(error, config).reason;
+  const { reason, reasons } = error.details as { reason?: string; reasons?: readonly string[] };
+  return reason ?? reasons?.join('; ') ?? error.message;
 }
