@@ -222,6 +222,8 @@ test('a protocol without a word in the language: the rule is wider, and says so'
   const { rules, wider } = explainFlow(world.repository, flow).suggestion!;
   assert.deepEqual(entryOf(rules, 'ingress'), { fromEndpoints: [{ matchLabels: { 'container:app': 'web' } }] });
   assert.deepEqual(wider, [{ direction: 'ingress', part: 'ports', identities: [] }]);
+  const any = explainFlow(world.repository, { ...flow, protocol: 0 }).suggestion!;
+  assert.deepEqual([any.rules, any.wider], [[{ ...rules[0], labels: [any.label] }], []]);
 });
 
 test('a named port is that of the endpoint', () => {

@@ -157,7 +157,7 @@ function portMember({ protocol, port }: Packet): { l4: object; exact: boolean } 
   const name = PORT_PROTOCOLS.get(protocol);
   if (name !== undefined)
     return { l4: { toPorts: [{ ports: [{ port: String(port), protocol: name }] }] }, exact: port !== 0 };
-  if (protocol !== IP_PROTOCOL.ICMP && protocol !== IP_PROTOCOL.ICMPv6) return { l4: {}, exact: false };
+  if (protocol !== IP_PROTOCOL.ICMP && protocol !== IP_PROTOCOL.ICMPv6) return { l4: {}, exact: protocol === 0 };
   const family = protocol === IP_PROTOCOL.ICMP ? 'IPv4' : 'IPv6';
   return { l4: { icmps: [{ fields: [{ family, type: port }] }] }, exact: true };
 }

@@ -39,6 +39,7 @@ export interface Judgement {
 }
 
 export interface Packet {
+  /** IPPROTO number; 0: none in particular, so that only what holds for all protocols and ports counts. */
   readonly protocol: number;
   /** The receiver's, or the type of an ICMP message. */
   readonly port: number;
