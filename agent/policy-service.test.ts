@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { isCiliumError } from '../errors/cilium-error.ts';
+import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
 import { LabelSet } from '../identity/label-set.ts';
 import { parseLabel, parseSelectLabel } from '../identity/label.ts';
 import { numericIdentity } from '../identity/numeric-identity.ts';
@@ -29,6 +29,9 @@ const group = (name: string, ...externalCIDRs: string[]) => ({
   spec: { externalCIDRs },
 });
 const toGroup = (name: string) => ({ endpointSelector: {}, egress: [{ toCIDRSet: [{ cidrGroupRef: name }] }] });
+
+/** As if a node had no more identities to give. */
+const MAX_PREFIXES = 3;
 
 interface World {
   readonly repository: PolicyRepository;
@@ -59,6 +62,7 @@ async function start(stateDir: string, minCompactionBytes?: number, l7Rules?: 'r
     allowLocalhost: 'auto',
     cidrIdentities: {
       acquire: (prefix) => {
+        if (prefixes.size >= MAX_PREFIXES) throw new CiliumError('PoolExhausted', 'no identity is left');
         prefixes.add(prefix.toString());
         return numericIdentity(++last);
       },
@@ -176,6 +180,19 @@ test('a group that is imported again replaces the old one, and its prefixes get 
   assert.deepEqual([...prefixes], ['192.0.2.0/24', '2001:db8::/32']);
   await policy.delete([parseSelectLabel('tier=a')]);
   assert.deepEqual([...prefixes], []);
+});
+
+test('without identities for its prefixes an import is refused, and does not come back with a restart', async () => {
+  const stateDir = folder();
+  const { policy, prefixes, repository } = await start(stateDir);
+  await policy.import(plain(toGroup('g'), group('g', '10.0.0.0/8', '192.0.2.0/24')), {});
+  const [before, { revision }] = [policy.rules(), repository];
+  const cidrs = { endpointSelector: {}, egress: [{ toCIDR: ['10.1.0.0/16', '10.2.0.0/16'] }] };
+  await assert.rejects(policy.import(plain(cidrs, group('h')), {}), /no identity is left/);
+  await assert.rejects(policy.import(plain(group('g', '10.1.0.0/16', '10.2.0.0/16')), {}), /no identity is left/);
+  assert.deepEqual([policy.rules(), repository.revision], [before, revision]);
+  assert.deepEqual([...prefixes].sort(), ['10.0.0.0/8', '192.0.2.0/24']);
+  assert.deepEqual((await start(stateDir)).policy.rules(), before);
 });
 
 test('the file of an earlier agent is taken over', async () => {

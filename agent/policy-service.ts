@@ -251,7 +251,7 @@ export class PolicyService {
 
   async #make(change: PolicyChange): Promise<number> {
     const { removed, added } = change;
-    this.#repository.check(added.rules, { replaceRules: new Set(removed.rules) });
+    this.#repository.checkConflicts(added.rules, { replaceRules: new Set(removed.rules) });
     await this.#store.change(elementsOf(removed), elementsOf(added));
     try {
       this.#apply(change);

@@ -27,8 +27,11 @@ function parseJson(lines: TextLines): PolicyDocument {
   const { text } = lines;
   if (text.trim() === '')
     return { text: lines, items: [], locate: (paths) => paths.map(() => ({ line: 1, column: 1 })) };
+  const items: number[] = [];
   try {
-    walkJson(text);
+    walkJson(text, (path, offset) => {
+      if (path.length === 1) items.push(offset);
+    });
   } catch (error) {
     if (!(error instanceof JsonProblem)) throw error;
     throw lines.syntaxError(error.offset, error.message);
@@ -38,7 +41,17 @@ function parseJson(lines: TextLines): PolicyDocument {
   return {
     text: lines,
     items: itemsIn(value),
-    locate: (paths) => locateAll(lines, isList ? paths : paths.map((path) => path.slice(1))),
+    locate(paths) {
+      if (!isList) {
+        return locateAll(
+          lines,
+          paths.map((path) => path.slice(1)),
+        );
+      }
+      const known = paths.map((path) => (path.length === 1 ? items[Number(path[0])] : undefined));
+      const isKnown = (offset: number | undefined): offset is number => offset !== undefined;
+      return known.every(isKnown) ? known.map((offset) => lines.positionAt(offset)) : locateAll(lines, paths);
+    },
   };
 }
 

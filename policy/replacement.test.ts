@@ -11,7 +11,7 @@ const ruleWith = (...labels: string[]): Rule =>
   parseRules([{ endpointSelector: {}, ingress: [{}], labels: labels.map(parseLabel) }])[0]!;
 
 const labels = fc.uniqueArray(fc.constantFrom('a:x=1', 'a:x=2', 'b:x=1', 'any:x=1', 'b:y', 'any:y'), { maxLength: 3 });
-const rules = fc.array(labels, { maxLength: 6 }).map((sets) => sets.map((set) => ruleWith(...set)));
+const rules = fc.array(labels, { maxLength: 10 }).map((sets) => sets.map((set) => ruleWith(...set)));
 
 test('the rules that go are those that have all labels of some new rule, or all labels named', () => {
   fc.assert(

@@ -29,6 +29,9 @@ export function replacedRules(
   return replaced;
 }
 
+/** For so few sets of labels it is quicker to look at every rule than to index them. */
+const FEW = 4;
+
 /** Labels are no more than this to look at: things that have them are found by them. */
 export function hasLabels({ labels }: { readonly labels: readonly Label[] }, wanted: readonly Label[]): boolean {
   return wanted.every((select) => labels.some((label) => selectsLabel(select, label)));
@@ -39,7 +42,11 @@ function* alikeInLabels(stored: readonly Rule[], imported: readonly Rule[]): Ite
   const wanted = new Map(
     imported.filter(({ labels }) => labels.length > 0).map(({ labels }) => [JSON.stringify(labels), labels] as const),
   );
-  if (wanted.size === 0) return;
+  if (wanted.size <= FEW) {
+    const sets = [...wanted.values()];
+    yield* stored.filter((rule) => sets.some((labels) => hasLabels(rule, labels)));
+    return;
+  }
   const byLabel = new Map<string, Rule[]>();
   for (const rule of stored) {
     for (const key of new Set(rule.labels.map(sourceless))) {

@@ -155,13 +155,18 @@ export class PolicyRepository {
   check(rules: readonly Rule[], options: ImportOptions = {}): void {
     const prefixes = rules.flatMap((rule) => prefixesOf(rule, this.#groups));
     this.#cidrIdentities.acquire(prefixes);
+    this.#cidrIdentities.release(prefixes);
+    this.checkConflicts(rules, options);
+  }
+
+  /** Throws when the rules contradict others; nothing changes. Costs little for rules that cannot. */
+  checkConflicts(rules: readonly Rule[], options: ImportOptions = {}): void {
     const added: SubjectRule[] = [];
     try {
-      for (const rule of rules.filter(mayConflict)) added.push(this.#install(++this.#lastRuleId, rule));
-      this.#refuseConflicts(added, this.#replaced(rules, options));
+      for (const rule of rules) if (mayConflict(rule)) added.push(this.#install(++this.#lastRuleId, rule));
+      if (added.length > 0) this.#refuseConflicts(added, this.#replaced(rules, options));
     } finally {
       for (const stored of added) this.#remove(stored);
-      this.#cidrIdentities.release(prefixes);
     }
   }
 
