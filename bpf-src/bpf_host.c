@@ -1,14 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* cil_from_host, at the ingress of cilium_net: what the node sends to containers. The node's container ranges are routed
- * to cilium_host, and cilium_net is that veth's other end.
+/* cil_from_host, at the ingress of cilium_net: what the node sends to containers. The container ranges are routed to
+ * cilium_host, those of other nodes too when there is a tunnel, and cilium_net is that veth's other end.
  */
 #include "lib/anchors.h"
 #include "lib/deliver.h"
 #include "lib/flow.h"
 #include "lib/icmp.h"
+#include "lib/overlay.h"
+
+/* From the node itself to a container of another node, by the tunnel. What the node only passes on has no identity that
+ * the other node could take its word for.
+ */
+static __always_inline int to_overlay(struct __sk_buff *skb, struct notice *n, const struct packet *p,
+				      const struct ipcache_info *peer, const bool v6)
+{
+	struct ct none = {};
+	int ret;
+
+	n->dst_identity = peer->identity;
+	if (n->src_identity != IDENTITY_HOST)
+		return give_up(n, DROP_INVALID_IDENTITY);
+	ret = forwardable(skb, p, tunnel_mtu(peer), false, v6);
+	if (ret == TC_ACT_REDIRECT)
+		return give_up(n, deliver_to_host(skb));
+	if (ret < 0)
+		return give_up(n, ret);
+	trace_delivery(skb, n, p, &none, TRACE_TO_OVERLAY, config_tunnel_ifindex, false);
+	return give_up(n, tunnel_send(skb, peer, IDENTITY_REMOTE_NODE));
+}
 
 static __always_inline int from_host(struct __sk_buff *skb, struct notice *n, const bool v6)
 {
+	struct ipcache_info *peer;
 	struct endpoint_info *dst;
 	__u32 now = now_seconds();
 	struct packet p = {};
@@ -25,8 +48,10 @@ static __always_inline int from_host(struct __sk_buff *skb, struct notice *n, co
 	n->src_identity = sender_identity(&p.saddr, v6);
 	trace_arrival(skb, n, TRACE_FROM_HOST);
 	dst = endpoint_find(&p.daddr, v6);
-	if (!is_container(dst))
-		return give_up(n, DROP_UNKNOWN_TARGET);
+	if (!is_container(dst)) {
+		peer = dst ? NULL : ipcache_find(&p.daddr, v6);
+		return is_tunnelled(peer) ? to_overlay(skb, n, &p, peer, v6) : give_up(n, DROP_UNKNOWN_TARGET);
+	}
 	n->dst_identity = dst->identity;
 	n->dst_id = dst->id;
 	if (dst->flags & ENDPOINT_F_INTERNAL)

@@ -2,7 +2,8 @@
 /* The host side of a container's veth.
  *
  * cil_from_container (clsact ingress): what a container sends. Who is it, and may it say so; then on to another container
- * of this node (both policies in one pass, straight into its namespace), to the node itself, or to the world.
+ * of this node (both policies in one pass, straight into its namespace), to the node itself, to a container of another node
+ * (by the tunnel or by the node's routes), or to the world.
  *
  * cil_to_container (clsact egress): what reaches a container through the node's stack instead of by redirect.
  */
@@ -13,6 +14,7 @@
 #include "lib/icmp.h"
 #include "lib/nat.h"
 #include "lib/nd.h"
+#include "lib/overlay.h"
 
 /* To another container of this node. */
 static __always_inline int to_local(struct __sk_buff *skb, struct notice *n, struct packet *p, struct ct *ct, __u32 now,
@@ -89,8 +91,16 @@ static __always_inline int route(struct __sk_buff *skb, struct notice *n, const 
 	return fib->ifindex == config_host_ifindex ? DROP_UNKNOWN_TARGET : 0;
 }
 
-/* Flows that the container opened leave with the device's address; others were reached under the container's own.
- * Returns 1 and the new source, 0 or DROP_*.
+/* Are containers known there under their own addresses? On other nodes they are, but for the addresses of the nodes
+ * themselves when all ways back lead through tunnels.
+ */
+static __always_inline bool is_in_cluster(const struct ipcache_info *peer)
+{
+	return is_remote(peer) || (peer && peer->identity == IDENTITY_REMOTE_NODE && !config_tunnel_ifindex);
+}
+
+/* Flows that the container opened leave the cluster with the device's address; others were reached under the container's
+ * own. Returns 1 and the new source, 0 or DROP_*.
  */
 static __always_inline int masquerade(struct __sk_buff *skb, const struct packet *p, const struct ct *ct,
 				      __u32 ifindex, struct nat_end *to, const bool v6)
@@ -106,6 +116,34 @@ static __always_inline int masquerade(struct __sk_buff *skb, const struct packet
 	return ret < 0 ? ret : 1;
 }
 
+/* To an address on another node, by the tunnel. */
+static __always_inline int to_overlay(struct __sk_buff *skb, struct notice *n, struct packet *p, struct ct *ct, __u32 now,
+				      const struct endpoint_info *src, const struct ipcache_info *peer, const bool v6)
+{
+	void *ip;
+	int ret;
+
+	if (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer))
+		return give_up(n, DROP_UNROUTABLE);
+	ret = judge(skb, n, p, ct, src, peer->identity, true, v6);
+	if (ret < 0)
+		return give_up(n, ret);
+	ret = forwardable(skb, p, min_of(src->mtu, tunnel_mtu(peer)), true, v6);
+	if (unlikely(ret == TC_ACT_REDIRECT))
+		return bpf_redirect_peer(skb->ifindex, 0);
+	if (ret < 0)
+		return give_up(n, ret);
+	ret = ct_commit(ct, p, now, src->identity, CT_F_INITIATOR_LOCAL, v6);
+	if (unlikely(ret < 0))
+		return give_up(n, ret);
+	trace_delivery(skb, n, p, ct, TRACE_TO_OVERLAY, config_tunnel_ifindex, ret);
+	ip = header_at(skb, ETH_HLEN, v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	if (!ip)
+		return give_up(n, DROP_INVALID);
+	decrement_hops(ip, v6);
+	return give_up(n, tunnel_send(skb, peer, src->identity));
+}
+
 /* The packet leaves for the next hop that `fib` names. */
 static __always_inline int leave(struct __sk_buff *skb, struct scratch *room, const bool v6)
 {
@@ -119,15 +157,19 @@ static __always_inline int leave(struct __sk_buff *skb, struct scratch *room, co
 	return bpf_redirect_neigh(room->fib.ifindex, &room->neigh, sizeof(room->neigh), 0);
 }
 
+/* To the world, or to another node without a tunnel. */
 static __always_inline int to_world(struct __sk_buff *skb, struct notice *n, struct packet *p, struct ct *ct, __u32 now,
-				    const struct endpoint_info *src, const bool v6)
+				    const struct endpoint_info *src, const struct ipcache_info *peer, const bool v6)
 {
 	struct scratch *room = scratch_get();
 	struct nat_end source = {};
-	int ret, report, translate;
+	int ret, report, translate = 0;
 
-	if (!room || src->flags & ENDPOINT_F_INTERNAL)
+	if (!room || (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer)))
 		return give_up(n, DROP_UNROUTABLE);
+	/* Masqueraded it would be a packet of this node's tunnel, with any identity inside. */
+	if (config_tunnel_ifindex && p->protocol == IPPROTO_UDP && p->dport == bpf_htons(config_tunnel_port))
+		return give_up(n, DROP_ENCAP_PROHIBITED);
 	ret = judge(skb, n, p, ct, src, n->dst_identity, true, v6);
 	if (ret < 0)
 		return give_up(n, ret);
@@ -142,7 +184,8 @@ static __always_inline int to_world(struct __sk_buff *skb, struct notice *n, str
 	if (unlikely(ret < 0))
 		return give_up(n, ret);
 	report = ret;
-	translate = masquerade(skb, p, ct, room->fib.ifindex, &source, v6);
+	if (!is_in_cluster(peer))
+		translate = masquerade(skb, p, ct, room->fib.ifindex, &source, v6);
 	if (translate < 0)
 		return give_up(n, translate);
 	trace_delivery(skb, n, p, ct, TRACE_TO_NETWORK, room->fib.ifindex, report);
@@ -157,6 +200,7 @@ static __always_inline int to_world(struct __sk_buff *skb, struct notice *n, str
 static __always_inline int from_container(struct __sk_buff *skb, struct notice *n, const bool v6)
 {
 	struct endpoint_info *src, *dst;
+	struct ipcache_info *peer;
 	__u32 now = now_seconds();
 	struct packet p = {};
 	struct ethhdr *eth;
@@ -186,10 +230,13 @@ static __always_inline int from_container(struct __sk_buff *skb, struct notice *
 	dst = endpoint_find(&p.daddr, v6);
 	if (likely(is_container(dst)))
 		return to_local(skb, n, &p, &ct, now, src, dst, v6);
-	n->dst_identity = dst ? IDENTITY_HOST : identity_of(&p.daddr, v6);
+	peer = dst ? NULL : ipcache_find(&p.daddr, v6);
+	n->dst_identity = dst ? IDENTITY_HOST : identity_in(peer, v6);
 	if (n->dst_identity == IDENTITY_HOST)
 		return to_host(skb, n, &p, &ct, now, src, v6);
-	return to_world(skb, n, &p, &ct, now, src, v6);
+	if (is_tunnelled(peer))
+		return to_overlay(skb, n, &p, &ct, now, src, peer, v6);
+	return to_world(skb, n, &p, &ct, now, src, peer, v6);
 }
 
 __noinline int ipv4_from_container(struct __sk_buff *skb, struct notice *n)

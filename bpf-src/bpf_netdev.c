@@ -7,6 +7,7 @@
 #include "lib/flow.h"
 #include "lib/icmp.h"
 #include "lib/nat.h"
+#include "lib/overlay.h"
 
 /* Policy, hop, delivery: the same for both kinds. `outside`: the receiver that the bytes still name, NULL when they name
  * the container.
@@ -50,6 +51,8 @@ static __always_inline int to_node(struct __sk_buff *skb, struct notice *n, stru
 
 	if (parse(skb, p, v6) < 0)
 		return TC_ACT_OK;
+	if (config_tunnel_ifindex && p->protocol == IPPROTO_UDP && p->dport == bpf_htons(config_tunnel_port))
+		return TC_ACT_OK; /* never ours to translate */
 	if (p->flags & PACKET_FRAGMENT && fragment_ports(p, v6) < 0)
 		return TC_ACT_OK;
 	if (p->flags & PACKET_ICMP_ERROR && icmp_error_flow(skb, p, false, v6) < 0)
@@ -72,6 +75,7 @@ static __always_inline int to_node(struct __sk_buff *skb, struct notice *n, stru
 
 static __always_inline int from_netdev(struct __sk_buff *skb, struct notice *n, const bool v6)
 {
+	struct ipcache_info *sender;
 	struct endpoint_info *dst;
 	struct packet p = {};
 	struct ct ct = {};
@@ -92,11 +96,14 @@ static __always_inline int from_netdev(struct __sk_buff *skb, struct notice *n, 
 	ret = parse(skb, &p, v6);
 	if (ret < 0)
 		return give_up(n, ret);
-	n->src_identity = identity_of(&p.saddr, v6);
+	sender = ipcache_find(&p.saddr, v6);
+	n->src_identity = identity_in(sender, v6);
 	trace_arrival(skb, n, TRACE_FROM_NETWORK);
 	if (endpoint_find(&p.saddr, v6) || n->src_identity == IDENTITY_HOST || is_unroutable(&p.saddr, v6))
 		return give_up(n, DROP_INVALID_SIP);
-	if (dst->flags & ENDPOINT_F_INTERNAL)
+	if (is_tunnelled(sender)) /* who has to come through the tunnel does not come without */
+		return give_up(n, DROP_INVALID_SIP);
+	if (dst->flags & ENDPOINT_F_INTERNAL && !is_remote_container(sender))
 		return give_up(n, DROP_UNROUTABLE);
 	now = now_seconds();
 	ret = flow_find(skb, &p, &ct, now, false, v6);

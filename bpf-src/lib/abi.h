@@ -50,11 +50,15 @@ struct ipcache_key {
 };
 _Static_assert(sizeof(struct ipcache_key) == 24, "ipcache_key is ABI");
 
+#define IPCACHE_F_SKIP_TUNNEL 1 /* reached by the node's routes, tunnel or not */
+#define IPCACHE_F_HAS_TUNNEL 2  /* the address lives on another node; tunnel_endpoint is set */
+#define IPCACHE_F_IPV6_TUNNEL 4 /* tunnel_endpoint is an IPv6 address */
+
 struct ipcache_info {
 	__u32 identity;
-	__u8 tunnel_endpoint[16]; /* node that owns the address; zero: none or this node */
-	__u8 tunnel_family;       /* ADDR_FAMILY_* or 0 */
+	__u8 tunnel_endpoint[16]; /* address of the node that owns the prefix; zero: none or this node */
 	__u8 pad[3];
+	__u8 flags; /* IPCACHE_F_* */
 };
 _Static_assert(sizeof(struct ipcache_info) == 24, "ipcache_info is ABI");
 
@@ -276,6 +280,7 @@ enum drop_reason {
 	DROP_FRAG_NEEDED = -136,	/* too big and no answer could be sent */
 	DROP_CT_UNKNOWN_PROTO = -137,	/* neither TCP, UDP, SCTP nor ICMP */
 	DROP_WRITE_ERROR = -141,	/* a helper could not change the packet */
+	DROP_NO_TUNNEL_KEY = -147,	/* came in at the tunnel's device, but through no tunnel */
 	DROP_UNKNOWN_TARGET = -150,	/* address of a container range that no endpoint has */
 	DROP_UNROUTABLE = -151,		/* multicast, loopback, link-local; host or world for an --internal network */
 	DROP_CT_CREATE_FAILED = -155,
@@ -285,6 +290,9 @@ enum drop_reason {
 	DROP_NAT_NO_MAPPING = -167,	/* no port left to masquerade with */
 	DROP_NAT_UNSUPP_PROTO = -168,	/* SCTP and odd ICMP cannot be masqueraded */
 	DROP_FIB_FAILED = -169,		/* ext_error: BPF_FIB_LKUP_RET_* */
+	DROP_ENCAP_PROHIBITED = -170,	/* a container that speaks to the tunnels of other nodes */
+	DROP_INVALID_IDENTITY = -171,	/* no identity that crosses from node to node */
+	DROP_UNKNOWN_SENDER = -172,	/* does not live on the node that its packet came from */
 	DROP_FRAG_NOT_FOUND = -175,	/* later fragment whose first was not seen */
 	DROP_FORBIDDEN_ICMP6 = -176,	/* router advertisement or redirect from a container */
 	DROP_PROXY_LOOKUP_FAILED = -178, /* the policy wants a proxy and there is none */
@@ -357,3 +365,4 @@ enum policy_match {
 #define SOURCE_FILE_LXC 1
 #define SOURCE_FILE_HOST 2
 #define SOURCE_FILE_NETDEV 3
+#define SOURCE_FILE_OVERLAY 4

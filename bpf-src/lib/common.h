@@ -18,6 +18,7 @@
 #include <stddef.h>
 
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
 #include <linux/if_arp.h>

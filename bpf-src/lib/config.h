@@ -17,6 +17,10 @@ CONFIG(mac_bytes, host_mac, "MAC address of cilium_host.");
 CONFIG(__be32, router_ipv4, "Source of ICMP errors that the datapath sends; 0: the address that was not reached.");
 CONFIG(ipv6_bytes, router_ipv6, "Source of ICMPv6 errors that the datapath sends; ::: the address that was not reached.");
 
+CONFIG(__u32, tunnel_ifindex, "Interface index of cilium_vxlan; 0: no tunnel, the other nodes' containers are routed to.");
+CONFIG(__u32, tunnel_mtu, "MTU of the network that the tunnel's packets cross, all their headers included.");
+CONFIG(__u16, tunnel_port, "UDP port of the tunnel, on every node.");
+
 CONFIG(__u32, aggregation, "Trace events: 0 each packet and hook, 1 each packet, 3 new, closing and once an interval.") = 3;
 CONFIG(__u32, report_interval_s, "Seconds between trace events of one direction of a flow at aggregation 3.") = 5;
 

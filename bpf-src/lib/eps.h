@@ -22,8 +22,13 @@ struct {
 } cilium_ipcache SEC(".maps");
 
 #define IDENTITY_HOST 1
+#define IDENTITY_HEALTH 4
+#define IDENTITY_INIT 5
+#define IDENTITY_REMOTE_NODE 6
 #define IDENTITY_WORLD_IPV4 9
 #define IDENTITY_WORLD_IPV6 10
+#define IDENTITY_RESERVED_MAX 127
+#define IDENTITY_BITS 24 /* what all nodes agree on; above it an identity is local to its node */
 
 static __always_inline struct endpoint_info *endpoint_find(const union address *a, const bool v6)
 {
@@ -39,19 +44,48 @@ static __always_inline bool is_container(const struct endpoint_info *ep)
 	return ep && !(ep->flags & ENDPOINT_F_HOST);
 }
 
-static __always_inline __u32 identity_of(const union address *a, const bool v6)
+static __always_inline struct ipcache_info *ipcache_find(const union address *a, const bool v6)
 {
 	struct ipcache_key key = {
 		.prefixlen = IPCACHE_STATIC_PREFIX + (v6 ? 128 : 32),
 		.family = v6 ? ADDR_FAMILY_IPV6 : ADDR_FAMILY_IPV4,
 	};
-	struct ipcache_info *info;
 
 	address_copy(key.addr, a, v6);
-	info = bpf_map_lookup_elem(&cilium_ipcache, &key);
+	return bpf_map_lookup_elem(&cilium_ipcache, &key);
+}
+
+/* What ipcache_find() gave says; nothing found: the world. */
+static __always_inline __u32 identity_in(const struct ipcache_info *info, const bool v6)
+{
 	if (likely(info))
 		return info->identity;
 	return v6 ? IDENTITY_WORLD_IPV6 : IDENTITY_WORLD_IPV4;
+}
+
+static __always_inline __u32 identity_of(const union address *a, const bool v6)
+{
+	return identity_in(ipcache_find(a, v6), v6);
+}
+
+/* One that containers have, here or on another node. */
+static __always_inline bool is_container_identity(__u32 identity)
+{
+	if (identity <= IDENTITY_RESERVED_MAX)
+		return identity == IDENTITY_HEALTH || identity == IDENTITY_INIT;
+	return !(identity >> IDENTITY_BITS);
+}
+
+/* An address that lives on another node. */
+static __always_inline bool is_remote(const struct ipcache_info *info)
+{
+	return info && info->flags & IPCACHE_F_HAS_TUNNEL;
+}
+
+/* A container of another node: the one thing beyond this node that an --internal network reaches. */
+static __always_inline bool is_remote_container(const struct ipcache_info *info)
+{
+	return is_remote(info) && is_container_identity(info->identity);
 }
 
 /* Of the sender of a packet that the node or a device brings: one of the node's addresses is the node. */

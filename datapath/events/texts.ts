@@ -110,7 +110,12 @@ export const TRACE_REASONS: Readonly<Record<number, string>> = {
 export const POLICY_MATCHES = ['none', 'L3-Only', 'L3-L4', 'L4-Only', 'all', 'L3-Proto', 'Proto-Only'] as const;
 
 /** Files that a drop event may name, by SOURCE_FILE_*. */
-export const SOURCE_FILES: Readonly<Record<number, string>> = { 1: 'bpf_lxc.c', 2: 'bpf_host.c', 3: 'bpf_netdev.c' };
+export const SOURCE_FILES: Readonly<Record<number, string>> = {
+  1: 'bpf_lxc.c',
+  2: 'bpf_host.c',
+  3: 'bpf_netdev.c',
+  4: 'bpf_overlay.c',
+};
 
 export function dropReasonText(reason: number): string {
   return DROP_REASONS[reason] ?? String(reason);

@@ -66,7 +66,10 @@ test('the bytes of an endpoint key are those of the C', () => {
 
 test('ipcache entries come back as they were written', () => {
   const prefix = fc.tuple(address, fc.nat(128)).map(([base, length]) => new Prefix(base, Math.min(length, base.bits)));
-  const info = fc.record({ identity: u32, tunnelEndpoint: fc.option(address, { nil: undefined }) });
+  const info = fc.oneof(
+    fc.record({ identity: u32 }),
+    fc.record({ identity: u32, tunnelEndpoint: address, skipTunnel: fc.boolean() }),
+  );
   fc.assert(
     fc.property(prefix, info, (key, value) => {
       const [keyBytes, valueBytes] = [dirty(ipcache.IPCACHE_KEY.size), dirty(ipcache.IPCACHE_INFO.size)];
@@ -76,6 +79,20 @@ test('ipcache entries come back as they were written', () => {
       same(ipcache.decodeIpcacheInfo(valueBytes), value);
     }),
   );
+});
+
+test('the bytes of an ipcache value are those of the C', () => {
+  const value = dirty(ipcache.IPCACHE_INFO.size);
+  const flagsOf = (info: ipcache.IpcacheInfo): string => {
+    ipcache.encodeIpcacheInfo(info, value);
+    return value.toString('hex');
+  };
+  const node4 = IpAddress.parse('192.168.60.11');
+  const node6 = IpAddress.parse('fd00::b');
+  assert.equal(flagsOf({ identity: 300 }), '2c010000' + '00'.repeat(20));
+  assert.equal(flagsOf({ identity: 300, tunnelEndpoint: node4 }), '2c010000' + 'c0a83c0b' + '00'.repeat(15) + '02');
+  const skipping = { identity: 300, tunnelEndpoint: node6, skipTunnel: true };
+  assert.equal(flagsOf(skipping), '2c010000' + 'fd00' + '00'.repeat(13) + '0b' + '00'.repeat(3) + '07');
 });
 
 test('the length of an ipcache key counts the static bits', () => {

@@ -17,7 +17,7 @@ export function endpointText(info: EndpointInfo): string {
   );
 }
 
-export function ipcacheText({ identity, tunnelEndpoint }: IpcacheInfo): string {
-  const flags = tunnelEndpoint === undefined ? '<none>' : 'hastunnel';
+export function ipcacheText({ identity, tunnelEndpoint, skipTunnel }: IpcacheInfo): string {
+  const flags = tunnelEndpoint === undefined ? '<none>' : skipTunnel === true ? 'skiptunnel,hastunnel' : 'hastunnel';
   return `identity=${identity} encryptkey=0 tunnelendpoint=${tunnelEndpoint?.toString() ?? '0.0.0.0'} flags=${flags}`;
 }

@@ -14,12 +14,18 @@ import { ADDR_FAMILY, familyOf, readAddress, writeAddress } from './address.ts';
 export const IPCACHE_STATIC_PREFIX = 32;
 
 export const IPCACHE_KEY = layout('ipcache_key', 24, { prefixlen: 0, family: 7, addr: 8 });
-export const IPCACHE_INFO = layout('ipcache_info', 24, { identity: 0, tunnel_endpoint: 4, tunnel_family: 20 });
+export const IPCACHE_INFO = layout('ipcache_info', 24, { identity: 0, tunnel_endpoint: 4, flags: 23 });
+
+export const IPCACHE_F_SKIP_TUNNEL = 1;
+export const IPCACHE_F_HAS_TUNNEL = 2;
+export const IPCACHE_F_IPV6_TUNNEL = 4;
 
 export interface IpcacheInfo {
   readonly identity: number;
   /** The node that the address lives on; absent: none, or this node. */
   readonly tunnelEndpoint?: IpAddress | undefined;
+  /** Reached by the node's routes even when there is a tunnel; only with `tunnelEndpoint`. @default false */
+  readonly skipTunnel?: boolean | undefined;
 }
 
 export function encodeIpcacheKey(prefix: Prefix, key: Buffer): void {
@@ -42,15 +48,19 @@ export function encodeIpcacheInfo(info: IpcacheInfo, value: Buffer): void {
   value.writeUInt32LE(info.identity, at.identity);
   if (info.tunnelEndpoint === undefined) return;
   writeAddress(value, at.tunnel_endpoint, info.tunnelEndpoint);
-  value[at.tunnel_family] = ADDR_FAMILY[info.tunnelEndpoint.family];
+  const family = info.tunnelEndpoint.family === 6 ? IPCACHE_F_IPV6_TUNNEL : 0;
+  value[at.flags] = IPCACHE_F_HAS_TUNNEL | family | (info.skipTunnel === true ? IPCACHE_F_SKIP_TUNNEL : 0);
 }
 
 export function decodeIpcacheInfo(value: Buffer): IpcacheInfo {
   const { at } = IPCACHE_INFO;
-  const family = familyOf(value[at.tunnel_family]!);
+  const identity = value.readUInt32LE(at.identity);
+  const flags = value[at.flags]!;
+  if ((flags & IPCACHE_F_HAS_TUNNEL) === 0) return { identity };
   return {
-    identity: value.readUInt32LE(at.identity),
-    tunnelEndpoint: family === undefined ? undefined : readAddress(value, at.tunnel_endpoint, family),
+    identity,
+    tunnelEndpoint: readAddress(value, at.tunnel_endpoint, (flags & IPCACHE_F_IPV6_TUNNEL) === 0 ? 4 : 6),
+    skipTunnel: (flags & IPCACHE_F_SKIP_TUNNEL) !== 0,
   };
 }
 

@@ -5,9 +5,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { IpFamily } from '../../net/ip.ts';
 import { assertDropped, dropReasons } from './support/assert.ts';
-import { ACTION, allow, Bed, ends, FAMILIES, NODE, type Result, WORLD } from './support/bed.ts';
+import { ACTION, allow, Bed, ends, FAMILIES, NODE, type Result, type Station, TUNNEL, WORLD } from './support/bed.ts';
 import { inNamespace, run } from './support/namespace.ts';
 import { ETH, ethernet, icmp, icmpError, type IpOptions, packet, raw, sctp, TCP, tcp, udp } from './support/packet.ts';
+import { R, tellNodes } from './support/tunnel.ts';
 import type { Transport } from './support/packet.ts';
 
 /** One port is all there is to masquerade with. */
@@ -21,7 +22,9 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
 inNamespace(import.meta.filename, () => {
   const bed = new Bed();
   const narrow = new Bed(ONE_PORT);
+  const tunnelled = new Bed({}, TUNNEL);
   const { a, b } = bed;
+  tellNodes(tunnelled, 4);
 
   const toB = (family: IpFamily, transport: Transport, options?: IpOptions): Result =>
     bed.send(a, packet(ends(a, b, family), transport, options));
@@ -45,6 +48,14 @@ inNamespace(import.meta.filename, () => {
     bed.send(b, question);
     return toB(family, icmpError(family, 'unreachable', question), { ttl: 1 });
   };
+  const toOtherNode = (family: IpFamily, identity: number): Result => {
+    tunnelled.setEndpoint(tunnelled.a, { identity });
+    const result = tunnelled.send(tunnelled.a, packet(ends(a, R, family), udp(1, 2)));
+    tunnelled.setEndpoint(tunnelled.a);
+    return result;
+  };
+  const fromOtherNode = (family: IpFamily, from: Station): Result =>
+    tunnelled.run('cil_from_overlay', packet(ends(from, a, family), udp(1, 2)), tunnelled.vxlan);
   const laterFragmentTooBig = (family: IpFamily): Result => {
     const big = udp(5000, 53, Buffer.alloc(3000));
     const part = (offset: number): Result =>
@@ -61,6 +72,7 @@ inNamespace(import.meta.filename, () => {
     DROP_CT_INVALID_HDR: (family) => toB(family, tcp(1, 2, TCP.syn | TCP.fin)),
     DROP_FRAG_NEEDED: laterFragmentTooBig,
     DROP_CT_UNKNOWN_PROTO: (family) => toB(family, raw(47, Buffer.alloc(8))),
+    DROP_NO_TUNNEL_KEY: (family) => fromOtherNode(family, R),
     DROP_UNKNOWN_TARGET: (family) => bed.fromHost(packet(ends(NODE, WORLD, family), udp(1, 2))),
     DROP_UNROUTABLE: (family) =>
       bed.send(a, packet({ ...ends(a, b, family), dst: family === 4 ? '224.0.0.1' : 'ff02::1' }, udp(1, 2))),
@@ -75,6 +87,9 @@ inNamespace(import.meta.filename, () => {
     },
     DROP_NAT_UNSUPP_PROTO: (family) => toWorld(family, sctp(1, 2)),
     DROP_FIB_FAILED: unreachableRoute,
+    DROP_ENCAP_PROHIBITED: (family) => tunnelled.send(tunnelled.a, packet(ends(a, WORLD, family), udp(1, TUNNEL.port))),
+    DROP_INVALID_IDENTITY: (family) => toOtherNode(family, 0x0100_0001),
+    DROP_UNKNOWN_SENDER: (family) => fromOtherNode(family, WORLD),
     DROP_FRAG_NOT_FOUND: (family) =>
       toB(family, udp(1, 2), { fragment: { id: 77, offset: 8, more: false }, slice: [8, 16] }),
     DROP_FORBIDDEN_ICMP6: () => toB(6, icmp(6, 134, 0, Buffer.alloc(12))),

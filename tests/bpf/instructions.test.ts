@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { ElfFile } from '../../datapath/btf/elf.ts';
-import { Bed, type Program } from './support/bed.ts';
+import { Bed, type Program, PROGRAMS, TUNNEL } from './support/bed.ts';
 import { inNamespace } from './support/namespace.ts';
 
 const GOLDEN = 'bpf-src/instructions.txt';
@@ -16,13 +16,6 @@ const INSTRUCTION_BYTES = 8;
 /** The kernel refuses a program on which the verifier would spend more. */
 const VERIFIER_LIMIT = 1_000_000;
 const TOLERANCE = { instructions: 0.1, verified: 0.4 } as const;
-
-const PROGRAMS: readonly (readonly [object: string, program: Program])[] = [
-  ['bpf_lxc', 'cil_from_container'],
-  ['bpf_lxc', 'cil_to_container'],
-  ['bpf_host', 'cil_from_host'],
-  ['bpf_netdev', 'cil_from_netdev'],
-];
 
 /** Of all functions of an object; its programs share those that are called. */
 function instructionsOf(object: string): number {
@@ -37,12 +30,14 @@ function close(actual: number, golden: number, tolerance: number): boolean {
 
 inNamespace(import.meta.filename, () => {
   test('privileged: the programs are as large, and as hard to verify, as the golden file says', () => {
-    const bed = new Bed();
-    const actual = PROGRAMS.map(([object, name]) => ({
-      name: `${object} ${name}`,
-      instructions: instructionsOf(object),
-      verified: bed.program(name).info().verifiedInstructions,
-    }));
+    const beds = { '': new Bed(), '+tunnel': new Bed({}, TUNNEL) };
+    const actual = Object.entries(beds).flatMap(([suffix, bed]) =>
+      Object.entries(PROGRAMS).map(([name, object]) => ({
+        name: `${object}${suffix} ${name}`,
+        instructions: instructionsOf(object),
+        verified: bed.program(name as Program).info().verifiedInstructions,
+      })),
+    );
     for (const { name, verified } of actual) assert.ok(verified < VERIFIER_LIMIT / 2, `${name}: ${verified}`);
     const lines = actual.map(({ name, instructions, verified }) => `${name} ${instructions} ${verified}`);
     if (process.env['UPDATE_GOLDEN'] !== undefined) {
@@ -58,6 +53,6 @@ inNamespace(import.meta.filename, () => {
       assert.ok(close(instructions, Number(size), TOLERANCE.instructions), hint);
       assert.ok(close(verified, Number(walked), TOLERANCE.verified), hint);
     }
-    bed.close();
+    for (const bed of Object.values(beds)) bed.close();
   });
 });

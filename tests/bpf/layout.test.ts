@@ -25,7 +25,7 @@ import * as policy from '../../datapath/maps/policy-map.ts';
 import * as snat from '../../datapath/maps/snat-map.ts';
 
 const SOURCE = new URL('../../bpf-src/', import.meta.url);
-const OBJECTS = ['bpf_lxc.o', 'bpf_host.o', 'bpf_netdev.o'];
+const OBJECTS = ['bpf_lxc.o', 'bpf_host.o', 'bpf_netdev.o', 'bpf_overlay.o'];
 
 function readObject(name: string): ObjectTypes {
   return readObjectTypes(readFileSync(new URL(`build/${name}`, SOURCE)));

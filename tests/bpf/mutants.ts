@@ -30,6 +30,8 @@ const fragments = inFile('lib/fragments.h');
 const nat = inFile('lib/nat.h');
 const eps = inFile('lib/eps.h');
 const icmp = inFile('lib/icmp.h');
+const overlay = inFile('bpf_overlay.c');
+const tunnel = inFile('lib/overlay.h');
 
 const ANTI_SPOOF: readonly Mutant[] = [
   lxc('source address of another endpoint', '!src || src->ifindex != skb->ifindex', '!src', 'local'),
@@ -71,7 +73,12 @@ const JUDGES: readonly Mutant[] = [
     'n->dst_identity = IDENTITY_HOST;\n\tif (false)',
     'local',
   ),
-  lxc('internal network to the world', '!room || src->flags & ENDPOINT_F_INTERNAL', '!room', 'local'),
+  lxc(
+    'internal network to the world',
+    '!room || (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer))',
+    '!room',
+    'local',
+  ),
   host('node to internal network', 'dst->flags & ENDPOINT_F_INTERNAL', 'false', 'host'),
   netdev('world to internal network', 'dst->flags & ENDPOINT_F_INTERNAL', 'false', 'world'),
   lxc('receiver on another device', ' || dst->ifindex != skb->ifindex', '', 'host'),
@@ -132,4 +139,75 @@ const FLOWS: readonly Mutant[] = [
   icmp('hop count', 'hop && p->ttl <= 1', 'hop && p->ttl < 1', 'local'),
 ];
 
-export const MUTANTS: readonly Mutant[] = [...ANTI_SPOOF, ...JUDGES, ...FLOWS];
+/** Of tunnels, and of nodes without one. */
+const NODES: readonly Mutant[] = [
+  overlay('sender of a packet', 'tunnel_verify(skb, sender, &key)', 'sender ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
+  overlay('sender of an error', 'tunnel_verify(skb, end, &key)', 'end ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
+  overlay('identity of an error', 'n->src_identity = end->identity;', '', 'overlay'),
+  overlay('ingress by the tunnel', 'judge(skb, n, p, &ct, dst, n->src_identity, false, v6)', '0', 'overlay'),
+  overlay(
+    'other nodes to internal network',
+    'dst->flags & ENDPOINT_F_INTERNAL && !is_container_identity(n->src_identity)',
+    'false',
+    'overlay',
+  ),
+  tunnel('node of the sender', '!tunnel_came_from(key, info)', 'false', 'overlay'),
+  tunnel('sender by the tunnel', 'if (!is_tunnelled(info))', 'if (!info)', 'overlay'),
+  tunnel('IPv4 address of the node', 'return key->remote_ipv4 == bpf_ntohl(node[0])', 'return true', 'overlay'),
+  tunnel('first quarter of the IPv6 address', '(key->remote_ipv6[0] ^ node[0]) | ', '', 'overlay'),
+  tunnel('second quarter of the IPv6 address', '(key->remote_ipv6[1] ^ node[1]) | ', '', 'overlay'),
+  tunnel('third quarter of the IPv6 address', '(key->remote_ipv6[2] ^ node[2]) |', '', 'overlay'),
+  tunnel('last quarter of the IPv6 address', '(key->remote_ipv6[3] ^ node[3])', '0', 'overlay'),
+  tunnel(
+    'identity from another node',
+    '!is_container_identity(key->tunnel_id) && key->tunnel_id != IDENTITY_REMOTE_NODE',
+    'false',
+    'overlay',
+  ),
+  tunnel(
+    'identity to another node',
+    '!is_container_identity(identity) && identity != IDENTITY_REMOTE_NODE',
+    'false',
+    'overlay',
+  ),
+  tunnel(
+    'addresses without a tunnel',
+    '(info->flags & (IPCACHE_F_HAS_TUNNEL | IPCACHE_F_SKIP_TUNNEL)) == IPCACHE_F_HAS_TUNNEL',
+    'info->flags & IPCACHE_F_HAS_TUNNEL',
+    'overlay',
+  ),
+  eps('reserved identities', 'identity == IDENTITY_HEALTH || identity == IDENTITY_INIT', 'true', 'overlay'),
+  eps('identities of one node', 'return !(identity >> IDENTITY_BITS)', 'return true', 'overlay'),
+  lxc('egress to other nodes', 'judge(skb, n, p, ct, src, peer->identity, true, v6)', '0', 'overlay'),
+  lxc(
+    'internal network by the tunnel',
+    'if (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer))',
+    'if (false)',
+    'overlay',
+  ),
+  lxc(
+    'tunnels of other nodes',
+    'config_tunnel_ifindex && p->protocol == IPPROTO_UDP && p->dport == bpf_htons(config_tunnel_port)',
+    'false',
+    'overlay',
+  ),
+  lxc('no masquerade in the cluster', '!is_in_cluster(peer)', 'true', 'native'),
+  lxc(
+    'no masquerade to nodes',
+    '(peer && peer->identity == IDENTITY_REMOTE_NODE && !config_tunnel_ifindex)',
+    'false',
+    'native',
+  ),
+  lxc(
+    'masquerade to nodes with tunnels',
+    'IDENTITY_REMOTE_NODE && !config_tunnel_ifindex',
+    'IDENTITY_REMOTE_NODE',
+    'overlay',
+  ),
+  lxc('size of the tunnel', 'min_of(src->mtu, tunnel_mtu(peer))', 'src->mtu', 'overlay'),
+  host('what the node passes on', 'n->src_identity != IDENTITY_HOST', 'false', 'overlay'),
+  host('size of the tunnel from the node', 'forwardable(skb, p, tunnel_mtu(peer), false, v6)', '0', 'overlay'),
+  netdev('around the tunnel', 'if (is_tunnelled(sender))', 'if (false)', 'overlay'),
+];
+
+export const MUTANTS: readonly Mutant[] = [...ANTI_SPOOF, ...JUDGES, ...FLOWS, ...NODES];

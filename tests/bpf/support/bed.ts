@@ -2,7 +2,8 @@
 
 /**
  * The programs loaded for a test, with a small world around them: containers A, B and C of this node (C on an internal
- * network), the node itself, and a device `ext` to the outside with a default route and masquerade.
+ * network), the node itself, and a device `ext` to the outside with a default route and masquerade. With TUNNEL other
+ * nodes are reached through the device `vxlan`, without by routes.
  *
  * Runs inside the namespaces of namespace.ts. `BPF_OBJECTS` names another build of the programs (see mutate.ts).
  */
@@ -93,7 +94,17 @@ export interface Result {
   readonly target: number | undefined;
 }
 
-export type Program = 'cil_from_container' | 'cil_to_container' | 'cil_from_host' | 'cil_from_netdev';
+export const PROGRAMS = {
+  cil_from_container: 'bpf_lxc',
+  cil_to_container: 'bpf_lxc',
+  cil_from_host: 'bpf_host',
+  cil_from_netdev: 'bpf_netdev',
+  cil_from_overlay: 'bpf_overlay',
+} as const;
+export type Program = keyof typeof PROGRAMS;
+
+/** As a bed's second argument. */
+export const TUNNEL = { port: 8472, mtu: 1500 } as const;
 
 let beds = 0;
 
@@ -107,29 +118,33 @@ export class Bed {
   readonly metrics: MetricsMap;
   readonly ext: number;
   readonly host: number;
-  readonly #mapDir: string;
+  readonly vxlan: number;
+  /** Where this bed's maps are pinned. */
+  readonly mapDir: string;
   readonly #programs = new Map<string, BpfProgram>();
   readonly #tries = new Map<number, BpfMap>();
   readonly #reader: EventReader;
   #events: DatapathEvent[] = [];
 
   /** `config` on top of: every packet traced. */
-  constructor(config: ObjectConfig = {}) {
+  constructor(config: ObjectConfig = {}, tunnel?: typeof TUNNEL) {
     if (beds++ === 0) makeDevices();
     this.ext = ifindexOf('ext');
     this.host = ifindexOf('host');
+    this.vxlan = ifindexOf('vxlan');
     for (const [letter, end] of Object.entries({ a: this.a, b: this.b, c: this.c }))
       end.ifindex = ifindexOf(`lxc_${letter}`);
-    this.#mapDir = `/sys/fs/bpf/maps${beds}`;
+    this.mapDir = `/sys/fs/bpf/maps${beds}`;
     const programDir = `/sys/fs/bpf/programs${beds}`;
-    for (const folder of [this.#mapDir, programDir]) mkdirSync(folder);
+    for (const folder of [this.mapDir, programDir]) mkdirSync(folder);
     const objects = process.env['BPF_OBJECTS'] ?? 'bpf-src/build';
-    for (const name of ['bpf_lxc', 'bpf_host', 'bpf_netdev']) {
+    const tunnelConfig = tunnel && { tunnel_ifindex: this.vxlan, tunnel_mtu: tunnel.mtu, tunnel_port: tunnel.port };
+    for (const name of new Set(Object.values(PROGRAMS))) {
       const programs = loadObject({
         objectPath: `${objects}/${name}.o`,
-        mapDir: this.#mapDir,
+        mapDir: this.mapDir,
         programDir,
-        config: { ...defaults(this.host), ...config },
+        config: { ...defaults(this.host), ...tunnelConfig, ...config },
         mapSizes: {},
         log: silentLogger,
       });
@@ -150,7 +165,7 @@ export class Bed {
   }
 
   map(name: string): BpfMap {
-    const map = BpfMap.openPinned(name, `${this.#mapDir}/${name}`);
+    const map = BpfMap.openPinned(name, `${this.mapDir}/${name}`);
     if (map === undefined) throw new Error(`no map ${name}`);
     return map;
   }
@@ -187,19 +202,28 @@ export class Bed {
 
   /** Runs a program on a packet that came in at (or leaves by) device `ifindex`. */
   run(name: Program, packet: Buffer, ifindex: number, gsoSize = 0): Result {
-    this.#events = [];
-    this.#reader.drain();
-    this.#events = [];
+    return this.runProgram(this.program(name), packet, ifindex, gsoSize);
+  }
+
+  runProgram(program: BpfProgram, packet: Buffer, ifindex: number, gsoSize = 0): Result {
+    this.takeEvents();
     const context = Buffer.alloc(SKB_BYTES);
     context.writeUInt32LE(ifindex, SKB_IFINDEX);
     context.writeUInt32LE(gsoSize, SKB_GSO_SIZE);
-    const { retval, data } = this.program(name).testRun({ packet, context });
-    this.#reader.drain();
-    const events = this.#events;
+    const { retval, data } = program.testRun({ packet, context });
+    const events = this.takeEvents();
     const drops = events.filter((event) => event.type === 'drop');
     if (drops.length > 1) throw new Error(`${drops.length} drop events for one packet`);
     const trace = events.findLast((event) => event.type === 'trace');
     return { action: retval, packet: data, events, dropReason: drops[0]?.reason, target: trace?.ifindex };
+  }
+
+  /** Those since the last call. */
+  takeEvents(): DatapathEvent[] {
+    this.#reader.drain();
+    const events = this.#events;
+    this.#events = [];
+    return events;
   }
 
   /** A packet of a container. */
@@ -303,6 +327,9 @@ function defaults(host: number): ObjectConfig {
     host_mac: MacAddress.parse(HOST_MAC).bytes,
     router_ipv4: IpAddress.parse(ROUTER[4]).bytes,
     router_ipv6: IpAddress.parse(ROUTER[6]).bytes,
+    tunnel_ifindex: 0,
+    tunnel_mtu: 0,
+    tunnel_port: 0,
     aggregation: 0,
     report_interval_s: 5,
     ct_tcp_established_s: 8000,
@@ -331,6 +358,8 @@ function makeDevices(): void {
     run('sysctl', '-qw', `net.ipv6.conf.${name}.accept_dad=0`, `net.ipv6.conf.${name}.addr_gen_mode=1`);
     run('ip', 'link', 'set', name, 'up');
   }
+  run('ip', 'link', 'add', 'dev', 'vxlan', 'type', 'vxlan', 'external', 'dstport', `${TUNNEL.port}`);
+  run('ip', 'link', 'set', 'vxlan', 'up');
   run('sysctl', '-qw', 'net.ipv4.conf.host.forwarding=1', 'net.ipv6.conf.host.forwarding=1');
   run('ip', 'address', 'add', `${NODE[4]}/24`, 'dev', 'ext');
   run('ip', 'address', 'add', `${NODE[6]}/64`, 'dev', 'ext', 'nodad');
