@@ -14,6 +14,8 @@ export interface ParseContext {
   readonly language: Language;
   /** Without it rules with regular expressions are refused. */
   readonly regex?: RegexEngine | undefined;
+  /** Regular expressions that the engine has taken; rules repeat few of them often. */
+  readonly goodPatterns: Set<string>;
   /** Unknown members are passed over, as Cilium does with them; else each is a fault. */
   readonly ignoreUnknown?: boolean | undefined;
   readonly problems: Problem[];

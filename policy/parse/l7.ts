@@ -69,10 +69,12 @@ function readHttpRule(cursor: Cursor): HttpRule | undefined {
 function readRegex(cursor: Cursor): string | undefined {
   const pattern = cursor.string();
   if (pattern === undefined) return undefined;
-  const { regex } = cursor.context;
+  const { regex, goodPatterns } = cursor.context;
+  if (goodPatterns.has(pattern)) return pattern;
   if (regex === undefined) return cursor.unsupported('regular expressions cannot be checked here');
   try {
     regex.compile(pattern);
+    goodPatterns.add(pattern);
     return pattern;
   } catch (error) {
     if (!isCiliumError(error, 'InvalidArgument')) throw error;

@@ -53,7 +53,7 @@ export function parseRules(value: unknown, options: ParseOptions = {}): Rule[] {
 }
 
 export function newParseContext({ language = DATAPATH_LANGUAGE, regex, ignoreUnknown }: ParseOptions): ParseContext {
-  return { language, regex, ignoreUnknown, problems: [] };
+  return { language, regex, ignoreUnknown, goodPatterns: new Set(), problems: [] };
 }
 
 export function readRule(cursor: Cursor, origin: RuleOrigin): Rule | undefined {
