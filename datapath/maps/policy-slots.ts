@@ -131,30 +131,29 @@ export class PolicySlots {
 
   /**
    * Changes a slot in place: denies first, then the other upserts, then the deletes, so that no packet meets less than
-   * the old or the new policy denies. Throws `MapFull` before changing anything when the entries would not fit.
+   * the old or the new policy denies. Throws `MapFull` before changing anything when the entries would not fit; when the
+   * kernel refuses one of them, those before it are taken back.
    */
   apply(slot: number, changes: PolicySlotChanges): void {
     const target = this.#get(slot);
     const { upserts, deletes } = changes;
-    const added = target.entries === 0 ? upserts.length : countMissing(target.trie, upserts);
+    const replaced = target.entries === 0 ? [] : entriesUnder(target.trie, upserts);
+    const added = upserts.length - replaced.length;
     if (target.entries + added > this.maxEntries) {
       const facts = { slot, entries: target.entries, added, maxEntries: this.maxEntries };
       const wanted = target.entries + added;
       throw new CiliumError('MapFull', `policy has ${wanted} entries, ${this.maxEntries} fit`, facts);
     }
     try {
-      for (const deny of [true, false]) {
-        const part = upserts.filter((entry) => entry.deny === deny);
-        target.trie.updateBatch(encodePolicyKeys(part), encodePolicyValues(part), part.length);
-      }
-      target.entries += added;
-      const keys = encodePolicyKeys(deletes);
-      for (let at = 0; at < keys.length; at += POLICY_KEY.size) {
-        if (target.trie.delete(keys.subarray(at, at + POLICY_KEY.size))) target.entries--;
-      }
+      writeEntries(target.trie, upserts);
     } catch (error) {
-      target.entries = countEntries(target.trie);
+      this.#takeBack(target, upserts, replaced);
       throw error;
+    }
+    target.entries += added;
+    const keys = encodePolicyKeys(deletes);
+    for (let at = 0; at < keys.length; at += POLICY_KEY.size) {
+      if (target.trie.delete(keys.subarray(at, at + POLICY_KEY.size))) target.entries--;
     }
   }
 
@@ -204,6 +203,18 @@ export class PolicySlots {
     const found = this.#used.get(slot);
     if (found === undefined) throw new CiliumError('NotFound', `policy slot ${slot} is not in use`, { slot });
     return found;
+  }
+
+  /** Some of the upserts are written, and the kernel refused the next. */
+  #takeBack({ number, trie }: Slot, upserts: readonly PolicyEntry[], replaced: readonly PolicyEntry[]): void {
+    try {
+      const old = new Set(replaced.map(textOf));
+      const added = upserts.filter((entry) => !old.has(textOf(entry)));
+      trie.deleteBatch(encodePolicyKeys(added), added.length);
+      writeEntries(trie, replaced);
+    } catch (error) {
+      this.#log.error('Cannot take back a change of policy', { slot: number, error });
+    }
   }
 
   #startWork(): void {
@@ -313,16 +324,29 @@ function countEntries(trie: BpfMap): number {
   return total;
 }
 
-/** How many of the keys are not in the trie yet. A trie's look-up finds the longest match, so its length is compared. */
-function countMissing(trie: BpfMap, upserts: readonly PolicyEntry[]): number {
+/** Denies first. */
+function writeEntries(trie: BpfMap, entries: readonly PolicyEntry[]): void {
+  for (const deny of [true, false]) {
+    const part = entries.filter((entry) => entry.deny === deny);
+    trie.updateBatch(encodePolicyKeys(part), encodePolicyValues(part), part.length);
+  }
+}
+
+/** What the trie holds under these keys. A trie's look-up finds the longest match, so its length is compared. */
+function entriesUnder(trie: BpfMap, upserts: readonly PolicyEntry[]): PolicyEntry[] {
   const keys = encodePolicyKeys(upserts);
   const value = Buffer.alloc(POLICY_ENTRY.size);
-  let missing = 0;
+  const found: PolicyEntry[] = [];
   for (const [i, { bits }] of upserts.entries()) {
     const key = keys.subarray(i * POLICY_KEY.size, (i + 1) * POLICY_KEY.size);
-    if (!trie.lookup(key, value) || value[POLICY_ENTRY.at.match_bits] !== bits) missing++;
+    if (trie.lookup(key, value) && value[POLICY_ENTRY.at.match_bits] === bits)
+      found.push(decodePolicyEntry(key, value));
   }
-  return missing;
+  return found;
+}
+
+function textOf({ identity, egress, protocol, port, bits }: PolicyKey): string {
+  return `${identity} ${egress} ${protocol} ${port} ${bits}`;
 }
 
 function emptyTrie(trie: BpfMap): void {

@@ -146,6 +146,30 @@ function testPolicySlots(): void {
     outer.close();
   });
 
+  test('privileged: when the kernel refuses an entry, those before it are taken back', async () => {
+    const outer = createPolicyOuter(16, 3);
+    const small = new PolicySlots(outer, silentLogger, 3);
+    small.adopt([]);
+    await small.prepare(1);
+    const slot = small.acquire();
+    small.apply(slot, { upserts: [entry(1), entry(2)], deletes: [] });
+    await small.close();
+    // The slot of an agent whose maps were smaller.
+    const slots = new PolicySlots(outer, silentLogger, 100);
+    slots.adopt([slot]);
+    const before = slots.entries(slot);
+    const upserts = [entry(2, { deny: true, cookie: 9 }), entry(3), entry(4), entry(1, { cookie: 8 })];
+    assert.throws(
+      () => slots.apply(slot, { upserts, deletes: [entry(1)] }),
+      (error) => isCiliumError(error, 'MapFull'),
+    );
+    assert.deepEqual(slots.entries(slot), before);
+    slots.apply(slot, { upserts: [entry(3)], deletes: [entry(1)] });
+    assert.deepEqual(slots.entries(slot).length, 2);
+    await slots.close();
+    outer.close();
+  });
+
   test('privileged: a released slot comes back empty, and no more spares are kept than wanted', async () => {
     const outer = createPolicyOuter(64);
     const slots = new PolicySlots(outer, silentLogger);
