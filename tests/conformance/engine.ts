@@ -126,7 +126,9 @@ export class ConformanceEngine {
     };
     return resources.flatMap((value) => {
       const resource = parseResource(value, options);
-      return resource.kind === 'policy' ? resource.rules : [];
+      if (resource.kind === 'policy') return resource.rules;
+      this.repository.setCidrGroup(resource.name, resource.group);
+      return [];
     });
   }
 

@@ -65,13 +65,13 @@ export const ADDRESSES = [
   '2001:4860::1',
 ];
 
-const prefix = fc.constantFrom(...PREFIXES);
-const cidrSet = fc.tuple(prefix, fc.array(prefix, { maxLength: 2 })).map(([cidr, excepts]) => {
+export const prefix = fc.constantFrom(...PREFIXES);
+export const cidrSet = fc.tuple(prefix, fc.array(prefix, { maxLength: 2 })).map(([cidr, excepts]) => {
   const except = excepts.filter((inner) => Prefix.parse(cidr).contains(Prefix.parse(inner).address));
   return except.length > 0 ? { cidr, except } : { cidr };
 });
 
-const entity = fc.constantFrom(
+export const entity = fc.constantFrom(
   'all',
   'world',
   'world-ipv4',
@@ -98,14 +98,14 @@ const ports: fc.Arbitrary<PortText> = fc
     ...(protocol === undefined ? {} : { protocol }),
   }));
 
-const toPorts = fc
+export const toPorts = fc
   .array(
     fc.array(ports, { maxLength: 3 }).map((list) => ({ ports: list })),
     { minLength: 1, maxLength: 2 },
   )
   .map((list) => ({ toPorts: list }));
 
-const icmps = fc
+export const icmps = fc
   .array(
     fc.record({ type: fc.constantFrom(0, 8, 128), family: fc.constantFrom('IPv4', 'IPv6') }, { noNullPrototype: true }),
     {
