@@ -46,10 +46,11 @@ test('what is simulated is what happens', () => {
       const [before, after] = [new BuiltWorld(random), new BuiltWorld(random)];
       const stored = parseRandom(random.ruleSet).map((rule, index) => labelled(rule, units[index]!));
       for (const { repository } of [before, after]) repository.import(stored);
+      before.repository.takeUpdates();
+      const state = stateOf(before);
       const simulated = simulateImport(before.repository, changeOf(change), { flows: flowsOf(before) });
-      const revision = before.repository.revision;
+      assert.deepEqual([before.repository.takeUpdates(), stateOf(before)], [[], state]);
       makeReal(after, changeOf(change));
-      assert.equal(before.repository.revision, revision);
 
       const judged = new Map(simulated.flows.map(({ flow, ...verdicts }) => [flow.key, verdicts]));
       for (const flow of flowsOf(before)) {
@@ -65,6 +66,11 @@ test('what is simulated is what happens', () => {
     { numRuns: RUNS },
   );
 });
+
+function stateOf({ repository }: BuiltWorld): unknown {
+  const identities = Array.from(repository.view().peers.identities(), ([id]) => id);
+  return [repository.revision, repository.rules(), repository.selectors(), repository.subjectSelectors(), identities];
+}
 
 function changeOf(change: typeof changes extends fc.Arbitrary<infer T> ? T : never): PolicyChange {
   if (change.kind === 'delete') return { deleteLabels: [change.label] };

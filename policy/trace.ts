@@ -2,7 +2,8 @@
 
 /**
  * `policy trace`: would a flow between two label sets pass, and which rules say so (policy-language 11.1). No identity
- * needs to have these labels. First labels alone are asked, then ports; what is traced is what would be enforced.
+ * needs to have these labels. First labels alone are asked, then ports. Where Cilium 1.1 traced otherwise than it enforced
+ * (a failed requirement denied at once; denies for ports were not known), what is enforced is traced.
  */
 import type { LabelSet } from '../identity/label-set.ts';
 import { IP_PROTOCOL } from './map-entry.ts';
