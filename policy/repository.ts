@@ -339,14 +339,18 @@ export class PolicyRepository {
 
   /** For explanations and simulations of this room; good until the next change. */
   view(): RepositoryView {
+    let rules: readonly Rule[] | undefined;
+    const all = (): readonly Rule[] => (rules ??= this.rules());
     return {
+      get rules() {
+        return all();
+      },
       context: this.#context,
       enforcement: this.#enforcement,
       allowLocalhost: this.#allowLocalhost,
       hostFirewall: this.#hostFirewall,
       hasProxy: this.#hasProxy,
       dropsRedirects: this.#dropsRedirects,
-      rules: this.rules(),
       peers: this.#peers,
       policies: this.#policies,
       policyOf: (id) => (this.#policies.has(id) ? this.#policies.of(id) : undefined),
