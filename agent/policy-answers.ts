@@ -7,6 +7,7 @@ import type { SimulationModel } from '../api/simulation-models.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { LabelSet } from '../identity/label-set.ts';
 import { parseSelectLabel } from '../identity/label.ts';
+import type { NumericIdentity } from '../identity/numeric-identity.ts';
 import { IpAddress } from '../net/ip.ts';
 import { explainFlow } from '../policy/explain-flow.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../policy/map-entry.ts';
@@ -75,11 +76,13 @@ export class PolicyAnswers implements PolicyQuestions {
 
   simulate(change: SimulatedChange): SimulationModel {
     const { repository, policy, flows } = this.#deps;
+    const view = repository.view();
     const context = {
       repository,
       endpoints: this.#deps.endpoints(),
       identityOfAddress: this.#deps.identityOfAddress,
-      dropsRedirects: repository.view().dropsRedirects,
+      hasPolicy: (id: NumericIdentity) => view.policyOf(id) !== undefined,
+      dropsRedirects: view.dropsRedirects,
     };
     const { added, removed } =
       'delete' in change

@@ -31,17 +31,18 @@ export interface SimulationContext {
   readonly repository: PolicyRepository;
   readonly endpoints: readonly Endpoint[];
   readonly identityOfAddress: (address: IpAddress) => number | undefined;
+  /** Whether policy of this node acts on an identity. */
+  readonly hasPolicy: (id: NumericIdentity) => boolean;
   readonly dropsRedirects: boolean;
 }
 
 const WORST_FIRST: readonly SimulatedVerdict[] = ['denied', 'redirect', 'allowed'];
 
 /** The policies of this node that a flow passes: its sender's and its receiver's, where they stand here. */
-export function sidesOf(pair: FlowPair, { repository }: Pick<SimulationContext, 'repository'>): FlowSide[] {
-  const view = repository.view();
+export function sidesOf(pair: FlowPair, { hasPolicy }: Pick<SimulationContext, 'hasPolicy'>): FlowSide[] {
   const side = (subject: FlowEndpoint, peer: FlowEndpoint, direction: Direction): FlowSide[] => {
     const id = numericIdentity(subject.identity);
-    if (subject.address !== undefined || view.policyOf(id) === undefined) return [];
+    if (subject.address !== undefined || !hasPolicy(id)) return [];
     const peerAddress = peer.address === undefined ? undefined : IpAddress.parse(peer.address);
     const { protocol, port } = pair;
     return [{ subject: id, direction, peer: numericIdentity(peer.identity), peerAddress, protocol, port, pair }];
