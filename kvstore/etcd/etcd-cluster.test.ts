@@ -86,3 +86,21 @@ test('a member that hangs, or has lost the others, does not keep its watchers fr
   servers[0]!.resume();
   assert.equal(follower.lists, 1);
 });
+
+test('a member without a leader says so at once, and its watches end instead of being silent', async () => {
+  await using world = await EtcdWorld.open({ size: 3 });
+  const { servers } = world;
+  const client = await world.connect({ endpoints: [servers[0]!.url] }, { requestTimeoutMs: 60_000, pingMs: 60_000 });
+  const ends: string[] = [];
+  const watch = client.watch('w/', 1, { onEvents: () => undefined, onEnd: (reason) => ends.push(reason) });
+  await watch.started;
+  await Promise.all([servers[1]!.stop(), servers[2]!.stop()]);
+  await eventually('the watch ends', () => ends.length > 0);
+  assert.deepEqual(ends, ['lost']);
+  await eventually('the reason', () =>
+    client.put('x', '1').then(
+      () => false,
+      (error: unknown) => /it has no leader: most members are down/.test(String(error)),
+    ),
+  );
+});

@@ -56,7 +56,18 @@ for (const state of ['there', 'killed']) {
   });
 }
 
-test('etcd is found again soon after an outage, however long that was', async () => {
+test('a request to an etcd that hangs has an end of its own, and the next endpoint is asked', async () => {
+  await using world = await EtcdWorld.open({ size: 3 });
+  const [hanging, , other] = world.servers;
+  const patient = { pingMs: 60_000, requestTimeoutMs: 500 };
+  const alone = await world.connect({ endpoints: [hanging!.url] }, patient);
+  const client = await world.connect({ endpoints: [hanging!.url, other!.url] }, patient, { random: () => 0 });
+  hanging!.hang();
+  await assert.rejects(alone.get('a'), /no answer in time/);
+  await eventually('an answer', () => client.get('a').then(() => true));
+});
+
+test('etcd is found again soon after an outage', async () => {
   await using world = await EtcdWorld.open();
   const wire = await world.wire();
   const client = await world.connect({ endpoints: [wire.url] });
