@@ -94,9 +94,11 @@ test('user and password, rights, and tokens that etcd forgets', async () => {
   const follower = await world.follow(client, 'w/');
   await client.put('w/a', '1', { leased: true });
   await (await client.lock('locks/a')).unlock();
-  await server.restart(); // it has no tokens any more
-  await eventually('a write', () => client.put('w/b', '2').then(() => true));
+  const other = await world.connect({ username: 'node', password: 'pw', namespace: 'cilium/' });
+  await server.restart(); // it has no tokens any more: a stream has to notice by itself, and so has a request
   await server.etcdctl(...asRoot, 'put', 'cilium/w/c', '3');
+  await eventually('the event', () => follower.replica.has('w/c'));
+  await eventually('a write', () => other.put('w/b', '2').then(() => true));
   await follower.agreesWith(() =>
     Promise.resolve(
       new Map([

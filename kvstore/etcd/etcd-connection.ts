@@ -8,19 +8,21 @@
  * second just because the first was carried out.
  */
 import { CiliumError } from '../../errors/cilium-error.ts';
+import { systemClock } from '../../runtime/clock.ts';
 import { checkConfig, type EtcdConfig, type EtcdTimes } from './etcd-config.ts';
 import { EtcdEndpoint, type EtcdService, type EtcdStream } from './etcd-endpoint.ts';
 import { toError, toFault, type EtcdFault } from './etcd-fault.ts';
+import { Gate } from './gate.ts';
 
-/** More at once means that etcd hangs; further requests are refused. */
-const MAX_PENDING = 10_000;
+/** More at once would not be faster, and their time would run while they wait in this process. */
+const LIMITS = { running: 100, waiting: 10_000, waitMs: 10_000 };
 
 export class EtcdConnection {
   readonly config: EtcdConfig;
   readonly times: EtcdTimes;
   readonly endpoints: readonly EtcdEndpoint[];
   #current: number;
-  #pending = 0;
+  readonly #gate = new Gate(LIMITS, systemClock);
   /** `random`: uniform in [0, 1); where to begin, so that nodes spread over members. */
   constructor(config: EtcdConfig, times: EtcdTimes, random: () => number = Math.random) {
     this.endpoints = checkConfig(config).map((url) => new EtcdEndpoint(url, config, times));
@@ -64,22 +66,10 @@ export class EtcdConnection {
     for (const endpoint of this.endpoints) endpoint.close();
   }
 
-  async #request<T>(
-    what: string,
-    service: EtcdService,
-    method: string,
-    message: unknown,
-    isRepeatable: boolean,
-  ): Promise<T> {
-    if (this.#pending >= MAX_PENDING) {
-      throw new CiliumError('KvstoreUnavailable', `etcd ${what}: too many requests wait for an answer`);
-    }
-    this.#pending++;
-    try {
-      return await this.#tryAll<T>(what, isRepeatable, (endpoint) => endpoint.request<T>(service, method, message));
-    } finally {
-      this.#pending--;
-    }
+  #request<T>(what: string, service: EtcdService, method: string, message: unknown, isRepeatable: boolean): Promise<T> {
+    return this.#gate.run(() =>
+      this.#tryAll<T>(what, isRepeatable, (endpoint) => endpoint.request<T>(service, method, message)),
+    );
   }
 
   async #tryAll<T>(what: string, isRepeatable: boolean, ask: (endpoint: EtcdEndpoint) => Promise<T>): Promise<T> {

@@ -77,7 +77,7 @@ check('history that was compacted while a client was cut off is made up for by a
 
 check('an etcd that has lost its data is looked at anew, and our keys are written again', async (world) => {
   const client = await world.connect();
-  client.onSessionLost(() => void client.put('w/own', 'again', { leased: true }));
+  client.onSessionLost(() => void eventually('a write', () => client.put('w/own', 'again', { leased: true })));
   await client.put('w/own', 'mine', { leased: true });
   for (let i = 0; i < 20; i++) await client.put(`w/${i}`, 'old');
   const follower = await world.follow(client, 'w/');
@@ -89,7 +89,7 @@ check('an etcd that has lost its data is looked at anew, and our keys are writte
 check('a client that was cut off for longer than its session has a new one, and its keys again', async (world) => {
   const wire = await world.wire();
   const far = await world.connect({ endpoints: [wire.url] }, {}, SHORT_LEASES);
-  far.onSessionLost(() => void far.put('own', 'again', { leased: true }));
+  far.onSessionLost(() => void eventually('a write', () => far.put('own', 'again', { leased: true })));
   await far.put('own', 'mine', { leased: true });
   const old = (await far.get('own'))!;
   await wire.cut();
@@ -107,7 +107,7 @@ check(
     let lost = 0;
     client.onSessionLost(() => {
       lost++;
-      void client.put('own', 'again', { leased: true });
+      void eventually('a write', () => client.put('own', 'again', { leased: true }));
     });
     await client.put('own', 'mine', { leased: true });
     world.server.hang();
