@@ -43,6 +43,7 @@ import { DockerEndpoints } from './endpoint-hooks.ts';
 import { HostRoutes } from './host-routes.ts';
 import { CidrIdentities, Identities } from './identities.ts';
 import type { AgentKvstore } from './kvstore.ts';
+import { MemoryReturn } from './memory-return.ts';
 import { MonitorHub } from './monitor-hub.ts';
 import { PortNames } from './named-ports.ts';
 import { NodeAddresses } from './node-addresses.ts';
@@ -178,10 +179,12 @@ function components(
     },
     subsystem('policy'),
   );
+  const memory = new MemoryReturn({ clock, log: subsystem('policy') });
   /** What the repository now wants comes into force: policy maps first, then the addresses of new prefixes. */
   const enforce = (): void => {
     realizer.sync();
-    cidrIdentities.publish();
+    if (!realizer.isWaiting) cidrIdentities.publish();
+    memory.touch();
   };
   const parse = { regex: re2, language: importLanguage(options) };
   const policy = new PolicyService({
@@ -349,7 +352,7 @@ function components(
     step('policy-slots', async () => {
       const used = datapath.endpoints.entries().map(({ info }) => info.policySlot);
       datapath.policy.adopt(used.filter((slot) => slot !== 0));
-      datapath.policy.onSpares(() => realizer.sync());
+      datapath.policy.onSpares(enforce);
       await datapath.policy.prepare(SPARE_SLOTS);
     }),
     ...foundation,
@@ -399,6 +402,11 @@ function components(
     step('host-routes', () => hostRoutes.collect(networks.list())),
     writer,
     collector,
+    step(
+      'memory',
+      () => undefined,
+      () => memory.stop(),
+    ),
     step(
       'monitor',
       () => {

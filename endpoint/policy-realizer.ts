@@ -75,6 +75,7 @@ export class PolicyRealizer {
   readonly #users = new SlotUsers();
   /** Policies that have more entries than fit; they are not tried again until they change. */
   readonly #tooLarge = new WeakSet<object>();
+  #isWaiting = false;
   #onSlotChange: SlotChangeListener = () => undefined;
   #onRealized: RealizedListener = () => undefined;
 
@@ -160,8 +161,14 @@ export class PolicyRealizer {
     return this.#subjects.get(identity);
   }
 
+  /** Some policies come into force only when there are spare slots again. */
+  get isWaiting(): boolean {
+    return this.#isWaiting;
+  }
+
   /** Writes to the kernel what changed in the repository since the last call. An identity that fails keeps its old policy. */
   sync(): void {
+    this.#isWaiting = false;
     const changes = new Map<object, PolicyChanges>();
     for (const update of this.#source.takeUpdates()) changes.set(update.policy, update);
     const subjects = Map.groupBy(this.#subjects.keys(), (identity) => this.#source.policyOf(identity));
@@ -203,7 +210,10 @@ export class PolicyRealizer {
     try {
       const isThere = home !== undefined && changes === undefined;
       const slot = isThere ? home : this.#write(policy, identities, home, changes);
-      if (slot === undefined) return; // goes on when there are spares
+      if (slot === undefined) {
+        this.#isWaiting = true;
+        return;
+      }
       this.#moveTo(slot, identities);
       this.#homes.set(policy, slot);
     } catch (error) {

@@ -71,8 +71,10 @@ test('who parts when there is no spare keeps the policy it had until there is on
   assert.deepEqual(world.contentOf(B), before);
   assert.deepEqual([b.error, b.revision < world.repository.revision], [undefined, true]);
   assert.deepEqual([a.error, a.revision < world.repository.revision], [undefined, true], 'B still uses the slot of A');
+  assert.ok(world.realizer.isWaiting);
   world.slots.spares = 5;
   world.realizer.sync();
+  assert.ok(!world.realizer.isWaiting);
   assert.deepEqual([a.revision, b.revision], [world.repository.revision, world.repository.revision]);
   world.assertInForce();
 });
