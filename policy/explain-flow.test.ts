@@ -322,6 +322,21 @@ test('labels that another identity has as well: what it has besides is ruled out
   });
 });
 
+test('too many others to rule out: the rule is wider, and names whom it lets in', () => {
+  const world = new SmallWorld([ruleFor('cart', { ingress: [{}] })]);
+  for (let index = 0; index < 30; index++) {
+    const labels = ['container:app=cart', 'container:tier=back', `container:copy-${index}`];
+    world.repository.addIdentity(numericIdentity(400 + index), LabelSet.fromTexts(labels));
+  }
+  const { rules, wider } = world.explain('web', 'cart', '80/TCP').suggestion!;
+  assert.deepEqual(
+    wider.map(({ direction, part, identities }) => [direction, part, identities.length]),
+    [['ingress', 'subject', 15]],
+  );
+  world.repository.import(parse(rules));
+  assert.equal(world.explain('web', 'cart', '80/TCP').verdict, 'allowed');
+});
+
 test('labels that no selector can hold: no rule can be written', () => {
   const world = new SmallWorld([ruleFor('cart', { ingress: [{}] })]);
   world.repository.addIdentity(numericIdentity(400), LabelSet.of([{ source: 'container', key: 'a b', value: 'x' }]));

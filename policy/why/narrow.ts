@@ -15,6 +15,10 @@ export interface NarrowSelector {
   readonly alsoSelects: readonly LabelSet[];
 }
 
+/** More than these nobody reads; then the selector is wider. */
+const MAX_REQUIREMENTS = 16;
+const MAX_FOREIGN = 64;
+
 /**
  * Own labels come first, those with plain and short keys before others; a label that only the others have is ruled out
  * (DoesNotExist) when own labels do not suffice. No requirement can be left out of the answer. Undefined: none of the
@@ -27,8 +31,10 @@ export function narrowSelector(labels: LabelSet, known: Iterable<LabelSet>): Nar
   const first = best(own, others, true)!;
   let chosen = [first];
   let left = passing(others, first);
-  for (const more of [() => own, () => left.flatMap((other) => foreignRequirements(labels, other)).sort(byKey)]) {
-    for (let next = best(more(), left, false); next !== undefined; next = best(more(), left, false)) {
+  for (const more of [() => own, () => foreignRequirements(labels, left)]) {
+    while (left.length > 0 && chosen.length < MAX_REQUIREMENTS) {
+      const next = best(more(), left, false);
+      if (next === undefined) break;
       chosen.push(next);
       left = passing(left, next);
     }
@@ -47,12 +53,19 @@ function ownRequirement(source: string, key: string, value: string): Requirement
   return [{ source, key, operator: 'Equals', values: [value] }];
 }
 
-function foreignRequirements(labels: LabelSet, other: LabelSet): Requirement[] {
-  return [...other].flatMap(({ source, key }): Requirement[] => {
-    const writable = selectorKeyProblem(`${source}:${key}`) === undefined;
-    const rule: Requirement = { source, key, operator: 'DoesNotExist', values: [] };
-    return writable && new EndpointSelector([rule]).matches(labels) ? [rule] : [];
-  });
+/** Labels that only others have; of very many some. */
+function foreignRequirements(labels: LabelSet, others: readonly LabelSet[]): Requirement[] {
+  const found = new Map<string, Requirement>();
+  for (const other of others) {
+    for (const { source, key } of other) {
+      const name = `${source}:${key}`;
+      if (found.has(name) || selectorKeyProblem(name) !== undefined) continue;
+      const requirement: Requirement = { source, key, operator: 'DoesNotExist', values: [] };
+      if (new EndpointSelector([requirement]).matches(labels)) found.set(name, requirement);
+    }
+    if (found.size >= MAX_FOREIGN) break;
+  }
+  return [...found.values()].sort(byKey);
 }
 
 /** The requirement that leaves the fewest; undefined when none leaves fewer than there are, unless one is wanted anyway. */
@@ -64,8 +77,11 @@ function best(
   let found: Requirement | undefined = anyway ? candidates[0] : undefined;
   let fewest = others.length;
   for (const candidate of candidates) {
-    const count = passing(others, candidate).length;
+    const selector = new EndpointSelector([candidate]);
+    let count = 0;
+    for (const other of others) if (selector.matches(other) && ++count === fewest) break;
     if (count < fewest) [found, fewest] = [candidate, count];
+    if (fewest === 0) break;
   }
   return found;
 }
