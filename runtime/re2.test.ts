@@ -100,48 +100,6 @@ test('what RE2 does not have is refused, with a reason', () => {
   }
 });
 
-/** How many times anything was done inside the package: calls of functions and turns of loops. Compiled code loses some. */
-async function workOf(run: () => void): Promise<number> {
-  const session = new Session();
-  session.connect();
-  try {
-    await session.post('Profiler.enable');
-    await session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
-    await session.post('Profiler.takePreciseCoverage');
-    run();
-    const { result } = await session.post('Profiler.takePreciseCoverage');
-    const ranges = result
-      .filter(({ url }) => url.includes('re2js'))
-      .flatMap(({ functions }) => functions.flatMap((called) => called.ranges));
-    return ranges.reduce((sum, { count }) => sum + count, 0);
-  } finally {
-    session.disconnect();
-  }
-}
-
-test('work grows with the text and no faster, also where a backtracking engine would blow up', async () => {
-  for (const compiler of ['opt', 'maglev', 'sparkplug']) setFlagsFromString(`--no-${compiler}`);
-  const patterns = [
-    '^(a+)+$',
-    '(a*)*b',
-    '(a|aa)+',
-    '(.*)(.*)(.*)(.*)(.*)[^a]',
-    '(x+x+)+y|a*(a?){50}a{50}b',
-    '(?:a|\\pL|.)*c',
-  ];
-  const length = 4000;
-  for (const pattern of patterns) {
-    const regex = re2.compile(pattern);
-    regex.matches(`${'a'.repeat(length)}!`); // builds what is built once
-    const [once, twice] = [
-      await workOf(() => regex.matches(`${'a'.repeat(length)}!`)),
-      await workOf(() => regex.matches(`${'a'.repeat(2 * length)}!`)),
-    ];
-    assert.ok(once > length / 2, `${pattern}: ${once} steps are too few to have been counted`);
-    assert.ok(twice < 2.5 * once, `${pattern}: ${once} steps, then ${twice} for twice the text`);
-  }
-});
-
 test('it agrees with the engine of JavaScript on what both understand', () => {
   const atom = fc.constantFrom('a', 'b', '.', '[ab]', '[^a]', '\\w', '\\.', '(?:ab)', '(a|b)', '(|a)', '^', '$', '\\b');
   const piece = fc
@@ -171,4 +129,47 @@ test('no text makes the parser do anything but parse or refuse', () => {
     }),
     { numRuns: 5000 },
   );
+});
+
+/** How many times anything was done inside the package: calls of functions and turns of loops. Compiled code loses some. */
+async function workOf(run: () => void): Promise<number> {
+  const session = new Session();
+  session.connect();
+  try {
+    await session.post('Profiler.enable');
+    await session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
+    await session.post('Profiler.takePreciseCoverage');
+    run();
+    const { result } = await session.post('Profiler.takePreciseCoverage');
+    const ranges = result
+      .filter(({ url }) => url.includes('re2js'))
+      .flatMap(({ functions }) => functions.flatMap((called) => called.ranges));
+    return ranges.reduce((sum, { count }) => sum + count, 0);
+  } finally {
+    session.disconnect();
+  }
+}
+
+// Stays the last test: the others would be slow without compilers.
+test('work grows with the text and no faster, also where a backtracking engine would blow up', async () => {
+  for (const compiler of ['opt', 'maglev', 'sparkplug']) setFlagsFromString(`--no-${compiler}`);
+  const patterns = [
+    '^(a+)+$',
+    '(a*)*b',
+    '(a|aa)+',
+    '(.*)(.*)(.*)(.*)(.*)[^a]',
+    '(x+x+)+y|a*(a?){50}a{50}b',
+    '(?:a|\\pL|.)*c',
+  ];
+  const length = 4000;
+  for (const pattern of patterns) {
+    const regex = re2.compile(pattern);
+    regex.matches(`${'a'.repeat(length)}!`); // builds what is built once
+    const [once, twice] = [
+      await workOf(() => regex.matches(`${'a'.repeat(length)}!`)),
+      await workOf(() => regex.matches(`${'a'.repeat(2 * length)}!`)),
+    ];
+    assert.ok(once > length / 2, `${pattern}: ${once} steps are too few to have been counted`);
+    assert.ok(twice < 2.5 * once, `${pattern}: ${once} steps, then ${twice} for twice the text`);
+  }
 });
