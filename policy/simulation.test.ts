@@ -136,6 +136,20 @@ test('prefixes take addresses from wider identities and give them back', () => {
   assert.equal(world.repository.rules().length, 1);
 });
 
+test('a new prefix may change what rules of others say, when they name labels of prefixes', () => {
+  const named = { matchLabels: { 'cidr:10.0.0.0/8': '' } };
+  const world = new SmallWorld([ruleFor('cart', { ingress: [{ fromEndpoints: [named], toPorts: [tcp(80)] }] })]);
+  const narrow = importing(ruleFor('web', { egress: [{ toCIDR: ['10.1.0.0/16'] }] }));
+  assert.equal(world.explain('10.1.2.3', 'cart', '80/TCP').verdict, 'denied');
+  assert.deepEqual(
+    lines(world, narrow).filter((line) => line.startsWith('cart')),
+    ['cart ingress: new 10.1.0.0/16: 6 80-80 denied>allowed'],
+  );
+  world.repository.import(narrow.add);
+  assert.equal(world.explain('10.1.2.3', 'cart', '80/TCP').verdict, 'allowed');
+  assert.deepEqual(lines(world, { deleteLabels: [{ source: 'any', key: 'x', value: '' }] }), []);
+});
+
 test('ICMP types and protocols, named ports, requirements, CIDR groups', () => {
   const world = new SmallWorld([ruleFor('cart', { ingress: [{ fromEndpoints: [app('web')] }] })]);
   const ping = ruleFor('cart', { ingress: [{ fromEntities: ['host'], icmps: [{ fields: [{ type: 8 }] }] }] });
