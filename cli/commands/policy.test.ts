@@ -72,7 +72,7 @@ spec: {externalCIDRs: [192.0.2.0/24]}
 test('policy import sends resources as they are, with the file and the lines of their rules', async (t) => {
   const node = await startNode(t);
   const path = await file(node, 'r.yaml', RESOURCES);
-  assert.equal((await node.run('policy', 'import', path)).stderr, '');
+  assert.equal((await node.run('policy', 'import', path)).stdout, 'Revision: 2\n');
   const sources = node.services.imports[0]?.sources;
   assert.deepEqual(
     sources?.map((source) => [source.file, source.items.map(({ lines }) => lines)]),
@@ -87,6 +87,25 @@ test('policy import sends resources as they are, with the file and the lines of 
   assert.match(stderr, /bad\.yaml:10:9: items\[0\]\.specs\[1\]: /);
   assert.match(stderr, /bad\.yaml:11:9: items\[0\]\.specs\[1\]\.egres: unknown field/);
   assert.match(stderr, /bad\.yaml:16:24: spec\.externalCIDRs\[0\]: /);
+});
+
+test('policy import says when a policy is for a namespace without containers', async (t) => {
+  const node = await startNode(t);
+  const spec = { endpointSelector: {}, ingress: [{}] };
+  const policy = (namespace: string): string =>
+    JSON.stringify({
+      apiVersion: 'cilium.io/v2',
+      kind: 'CiliumNetworkPolicy',
+      metadata: { name: 'p', namespace },
+      spec,
+    });
+  const path = await file(node, 'p.json', policy('shop'));
+  assert.match(
+    (await node.run('policy', 'import', path)).stderr,
+    /^Note: no container of this node is in namespace shop,/,
+  );
+  node.services.endpointList[0]!.status.identity!.labels.push('k8s:io.kubernetes.pod.namespace=shop');
+  assert.equal((await node.run('policy', 'import', path)).stderr, '');
 });
 
 test('policy import hands its options on', async (t) => {

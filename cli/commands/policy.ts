@@ -9,6 +9,7 @@ import type { PolicyContent } from '../../policy/resources/policy-source.ts';
 import type { Context } from '../context.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
 import { planText } from '../output/policy-plan-text.ts';
+import { emptyNamespacesNote } from '../namespaces.ts';
 import { readPolicyFiles, withPlaces } from '../policy-files.ts';
 import { DEFAULT_WAIT, IMPORT_WAIT, waitForRevision } from '../policy-wait.ts';
 import { registerQuestions } from './policy-questions.ts';
@@ -94,6 +95,11 @@ async function importPolicy(context: Context, paths: readonly string[], options:
   }
   const policy = await client.importPolicy({ sources: files.sources }, request).catch(refused);
   if (options.wait) await waitForRevision(client, policy.revision, IMPORT_WAIT);
+  const note = await emptyNamespacesNote(
+    files.documents.flatMap(({ items }) => items),
+    client,
+  );
+  if (note !== undefined) context.warn(note);
   const rules = options.print === true ? `${policy.policy}\n` : '';
   context.print((await formatted(policy, options)) ?? `${rules}Revision: ${policy.revision}\n`);
 }
