@@ -43,21 +43,22 @@ export function sourceOf(document: PolicyDocument, file: string | undefined): Po
 /** Problems at file, line, column and field. Their paths begin with the item's number, counted over all documents. */
 export function describeProblems(problems: readonly Problem[], documents: readonly PolicyDocument[]): string[] {
   const texts: string[] = [];
-  let first = 0;
+  let [first, unshown] = [0, 0];
   for (const document of documents) {
     const end = first + document.items.length;
     const own = problems
       .filter(({ path: [item] }) => typeof item === 'number' && item >= first && item < end)
       .map(({ path: [item, ...rest], message }) => ({ path: [(item as number) - first, ...rest], message }));
-    const positions = own.length === 0 ? [] : document.locate(own.map(({ path }) => path));
-    for (const [index, { path, message }] of own.entries()) {
+    const shown = own.slice(0, MAX_SHOWN_PROBLEMS - texts.length);
+    unshown += own.length - shown.length;
+    const positions = shown.length === 0 ? [] : document.locate(shown.map(({ path }) => path));
+    for (const [index, { path, message }] of shown.entries()) {
       const field = fieldName(document.items[path[0] as number], path);
       texts.push(document.text.problemAt(positions[index]!, `${field}: ${message}`).message);
     }
     first = end;
   }
-  if (texts.length <= MAX_SHOWN_PROBLEMS) return texts;
-  return [...texts.slice(0, MAX_SHOWN_PROBLEMS), `… and ${texts.length - MAX_SHOWN_PROBLEMS} more`];
+  return unshown === 0 ? texts : [...texts, `… and ${unshown} more`];
 }
 
 /** `rules[2].ingress[0]` in a rule, `spec.ingress[0]` in a resource: its place tells which. */

@@ -17,7 +17,7 @@ export function parseYaml(lines: TextLines): PolicyDocument {
   const items: unknown[] = [];
   const origins: ItemOrigin[] = [];
   for (const document of documentsOf(lines)) {
-    const value: unknown = document.toJS();
+    const value = valueOf(document, lines);
     const inList = Array.isArray(value);
     for (const [index, item] of itemsIn(value).entries()) {
       items.push(item);
@@ -31,6 +31,19 @@ export function parseYaml(lines: TextLines): PolicyDocument {
     return lines.positionAt(offsetOf(origin.document, inDocument));
   };
   return { text: lines, items, locate: (paths) => paths.map(locate) };
+}
+
+/** Plain data. Aliases may lead nowhere, multiply without end or lead back to themselves; then there is none. */
+function valueOf(document: Document, lines: TextLines): unknown {
+  try {
+    const value: unknown = document.toJS();
+    if (lines.text.includes('*')) JSON.stringify(value);
+    return value;
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    const [reason] = error.message.split('\n');
+    throw lines.problemAt(lines.positionAt(document.range?.[0] ?? 0), `no plain data: ${reason}`);
+  }
 }
 
 function documentsOf(lines: TextLines): readonly Document[] {

@@ -89,3 +89,9 @@ test('values are empty or names', () => {
   for (const value of ['-x', 'x-', 'two words', 'v'.repeat(64)])
     assert.notEqual(selectorValueProblem(value), undefined);
 });
+
+test('a label that is required twice is printed twice', () => {
+  const twice = EndpointSelector.ofLabel('any', 'a', '1').and(EndpointSelector.ofLabel('any', 'a', '2'));
+  const again = EndpointSelector.fromJson(twice.toJSON());
+  for (const selector of [twice, again]) assert.equal(selector.matches(LabelSet.fromTexts(['container:a=2'])), false);
+});

@@ -83,15 +83,18 @@ export class EndpointSelector {
     return new EndpointSelector([...this.requirements, ...other.requirements]);
   }
 
+  /** A label that is required twice, so never there, is an expression the second time: matchLabels has a key once. */
   toJSON(): SelectorJson {
-    const labels = this.requirements.filter(({ operator }) => operator === 'Equals');
-    const expressions = this.requirements.flatMap(({ source, key, operator, values }) =>
-      operator === 'Equals' ? [] : [{ key: `${source}:${key}`, operator, ...(values.length > 0 ? { values } : {}) }],
-    );
+    const labels = new Map<string, string>();
+    const expressions: NonNullable<SelectorJson['matchExpressions']>[number][] = [];
+    for (const { source, key, operator, values } of this.requirements) {
+      const name = `${source}:${key}`;
+      if (operator === 'Equals' && !labels.has(name)) labels.set(name, values[0]!);
+      else if (operator === 'Equals') expressions.push({ key: name, operator: 'In', values });
+      else expressions.push({ key: name, operator, ...(values.length > 0 ? { values } : {}) });
+    }
     return {
-      ...(labels.length > 0
-        ? { matchLabels: Object.fromEntries(labels.map(({ source, key, values }) => [`${source}:${key}`, values[0]!])) }
-        : {}),
+      ...(labels.size > 0 ? { matchLabels: Object.fromEntries(labels) } : {}),
       ...(expressions.length > 0 ? { matchExpressions: expressions } : {}),
     };
   }

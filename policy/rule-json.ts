@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Rules printed as `policy get` shows them and `policy import` reads them again. */
+import type { EndpointSelector, SelectorJson } from '../identity/selector.ts';
 import type { L7Rules } from './l7/rules.ts';
 import {
   directionOf,
@@ -76,7 +77,7 @@ export function peerToJson(peer: Peer): object | string {
       return {
         ...(peer.text === undefined ? {} : { cidr: peer.text }),
         ...(peer.groupRef === undefined ? {} : { cidrGroupRef: peer.groupRef }),
-        ...(peer.groupSelector === undefined ? {} : { cidrGroupSelector: peer.groupSelector }),
+        ...(peer.groupSelector === undefined ? {} : { cidrGroupSelector: withoutSources(peer.groupSelector) }),
         ...(peer.except.length > 0 ? { except: peer.except.map(({ text }) => text) } : {}),
       };
     case 'fqdns':
@@ -118,4 +119,14 @@ function l7ToJson(l7: L7Rules): object {
 
 function portToJson({ port, endPort, protocol }: PortSpec): object {
   return { port: String(port), ...(endPort === undefined ? {} : { endPort }), protocol };
+}
+
+/** Labels of CIDR groups have one source, and their selectors none. */
+function withoutSources(selector: EndpointSelector): SelectorJson {
+  const { matchLabels = {}, matchExpressions = [] } = selector.toJSON();
+  const bare = (key: string): string => key.slice(key.indexOf(':') + 1);
+  return {
+    matchLabels: Object.fromEntries(Object.entries(matchLabels).map(([key, value]) => [bare(key), value])),
+    matchExpressions: matchExpressions.map((expression) => ({ ...expression, key: bare(expression.key) })),
+  };
 }

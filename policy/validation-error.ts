@@ -16,6 +16,8 @@ export interface Problem {
 
 /** Of the problems, in the message; `problems` has them all. */
 const MAX_SHOWN = 100;
+/** Of a member's name; the keys of labels are the longest right ones. */
+const MAX_NAME_CHARS = 320;
 
 export class PolicyValidationError extends CiliumError {
   readonly problems: readonly Problem[];
@@ -36,7 +38,8 @@ export function formatProblem(problem: Problem): string {
 export function formatPath(path: Path): string {
   const parts = path.map((part) => {
     if (typeof part === 'number') return `[${part}]`;
-    return /^[A-Za-z_][A-Za-z0-9_]*$/.test(part) ? `.${part}` : `[${JSON.stringify(part)}]`;
+    const name = part.length > MAX_NAME_CHARS ? `${part.slice(0, MAX_NAME_CHARS)}…` : part;
+    return /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? `.${name}` : `[${JSON.stringify(name)}]`;
   });
   return typeof path[0] === 'string' ? parts.join('').slice(1) : `rules${parts.join('')}`;
 }

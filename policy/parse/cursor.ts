@@ -165,7 +165,8 @@ export class Members {
 
 const MAX_SHOWN_CHARS = 80;
 
-function describe(value: unknown): string {
+/** A value as a message shows it: short. */
+export function describe(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (isObject(value)) return 'an object';
   const text = JSON.stringify(value) as string | undefined;

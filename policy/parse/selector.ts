@@ -10,7 +10,7 @@ import {
   type Requirement,
 } from '../../identity/selector.ts';
 import { parseLabel, parseSelectorKey, type Label } from '../../identity/label.ts';
-import type { Cursor } from './cursor.ts';
+import { describe, type Cursor } from './cursor.ts';
 
 /** `{ matchLabels?, matchExpressions? }`; an empty object selects everything. */
 export function readSelector(cursor: Cursor): EndpointSelector | undefined {
@@ -81,12 +81,12 @@ function readKey(cursor: Cursor, keyProblem: KeyProblem): string | undefined {
 
 function checkKey(cursor: Cursor, key: string, keyProblem: KeyProblem): void {
   const problem = keyProblem(key);
-  if (problem !== undefined) cursor.fail(`"${key}" is not a label key: ${problem}`);
+  if (problem !== undefined) cursor.fail(`${describe(key)} is not a label key: ${problem}`);
 }
 
 function readValue(cursor: Cursor): string | undefined {
   const value = cursor.string();
   if (value === undefined) return undefined;
   const problem = selectorValueProblem(value);
-  return problem === undefined ? value : cursor.fail(`"${value}" is not a label value: ${problem}`);
+  return problem === undefined ? value : cursor.fail(`${describe(value)} is not a label value: ${problem}`);
 }

@@ -153,7 +153,7 @@ function proxyEntries(word: 'from' | 'to'): fc.Arbitrary<EntryText> {
   return fc.tuple(peers, ports).map(([peer, rules]) => ({ ...peer, ...rules }));
 }
 
-const wholeRules: fc.Arbitrary<RuleText> = fc.oneof(
+export const wholeRules: fc.Arbitrary<RuleText> = fc.oneof(
   { weight: 7, arbitrary: rulesFor(false) },
   { weight: 1, arbitrary: rulesFor(true) },
 );
