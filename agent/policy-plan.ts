@@ -6,7 +6,7 @@ import { formatLabel } from '../identity/label.ts';
 import type { PolicyRepository } from '../policy/repository.ts';
 import type { PolicyContent } from '../policy/resources/policy-source.ts';
 import { policiesAfter } from '../policy/trial.ts';
-import type { PolicyChange } from './policy-service.ts';
+import type { PolicyChange } from './policy-change.ts';
 
 /** Throws what the import would. */
 export function planOf(repository: PolicyRepository, change: PolicyChange, maxEntries: number): PolicyPlan {

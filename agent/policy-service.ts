@@ -17,9 +17,9 @@ import { ruleToJson } from '../policy/rule-json.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { SerialQueue } from '../runtime/serial-queue.ts';
 import { PolicyStore, type PolicyElement } from './policy-store.ts';
-import { sameContent } from './watched-content.ts';
+import { changesOfFiles, contentByFile, fileOf, joinedChange, NOTHING, type PolicyChange } from './policy-change.ts';
 
-/** After the last change: then the journal may be written anew without anybody waiting for it. */
+/** From the change that makes it due: whoever waits for that one has his answer by then. */
 const COMPACTION_DELAY_MS = 2_000;
 
 export interface PolicyServiceDeps {
@@ -35,12 +35,6 @@ export interface PolicyServiceDeps {
   /** Whether rules of watched files belong to their files; without a watcher they are as all others. */
   readonly watching: boolean;
   readonly minCompactionBytes?: number;
-}
-
-/** What comes and what goes in one step. */
-export interface PolicyChange {
-  readonly removed: PolicyContent;
-  readonly added: PolicyContent;
 }
 
 export class PolicyService {
@@ -116,7 +110,7 @@ export class PolicyService {
 
   /** The files of the watched directory whose rules are in force. */
   watchedFiles(): ReadonlySet<string> {
-    return new Set(this.#byFile().keys());
+    return new Set(this.#ofFiles().keys());
   }
 
   /** None of the watched files is there, and not because it was removed: their rules stay until they are deleted. */
@@ -135,11 +129,16 @@ export class PolicyService {
   ): Promise<FollowedFiles> {
     return this.#changes.run(async () => {
       this.#presentFiles = new Set([...files.keys(), ...unreadable]);
-      const changes = this.#fileChanges(files, unreadable);
+      for (const file of this.#followed.keys()) if (!files.has(file)) this.#followed.delete(file);
+      const changed = new Map([...files].filter(([file, content]) => this.#followed.get(file) !== content));
+      const current = this.#ofFiles();
+      const kept = new Set([...files.keys(), ...unreadable].filter((file) => !changed.has(file)));
+      const changes = changesOfFiles(current, changed, kept);
+      for (const [file, content] of changed) if (!changes.has(file)) this.#followed.set(file, content);
       const problems = new Map<string, string>();
       if (changes.size === 0) return { changed: [], problems };
       const make = async (some: ReadonlyMap<string, PolicyChange>): Promise<void> => {
-        await this.#make(this.#joined([...some.values()]));
+        await this.#make(joinedChange([...some.values()], this.#groups));
         for (const file of some.keys()) this.#followed.set(file, files.get(file) ?? NOTHING);
       };
       try {
@@ -167,61 +166,13 @@ export class PolicyService {
     });
   }
 
+  #ofFiles(): ReadonlyMap<string, PolicyContent> {
+    return contentByFile(this.#repository.eachRule(), this.#groups.values());
+  }
+
   #having(labels: readonly Label[]): PolicyContent {
     const groups = [...this.#groups.values()].filter((group) => hasLabels(group, labels));
     return { rules: this.#repository.rules(labels), groups };
-  }
-
-  /** What is in force of each watched file. */
-  #byFile(): Map<string, PolicyContent> {
-    const isWatched = ({ origin }: PolicyElement): boolean => origin.watched === true;
-    const rules = Map.groupBy(this.#repository.rules().filter(isWatched), fileOf);
-    const groups = Map.groupBy([...this.#groups.values()].filter(isWatched), fileOf);
-    const names = new Set([...rules.keys(), ...groups.keys()]);
-    return new Map(
-      Array.from(names, (file) => [file, { rules: rules.get(file) ?? [], groups: groups.get(file) ?? [] }]),
-    );
-  }
-
-  #fileChanges(
-    files: ReadonlyMap<string, PolicyContent>,
-    unreadable: ReadonlySet<string>,
-  ): ReadonlyMap<string, PolicyChange> {
-    const changes = new Map<string, PolicyChange>();
-    const current = this.#byFile();
-    for (const file of this.#followed.keys()) if (!files.has(file)) this.#followed.delete(file);
-    for (const [file, added] of files) {
-      if (this.#followed.get(file) === added) continue;
-      const removed = current.get(file) ?? NOTHING;
-      if (sameContent(removed, added)) this.#followed.set(file, added);
-      else changes.set(file, { removed, added });
-    }
-    for (const [file, removed] of current) {
-      if (!files.has(file) && !unreadable.has(file)) changes.set(file, { removed, added: NOTHING });
-    }
-    return changes;
-  }
-
-  /** Changes of files as one. A group that was imported by hand gives way to that of a file. */
-  #joined(changes: readonly PolicyChange[]): PolicyChange {
-    const removed = {
-      rules: changes.flatMap((change) => change.removed.rules),
-      groups: changes.flatMap((change) => change.removed.groups),
-    };
-    const added = {
-      rules: changes.flatMap((change) => change.added.rules),
-      groups: changes.flatMap((change) => change.added.groups),
-    };
-    const names = new Map<string, NamedCidrGroup>();
-    for (const group of added.groups) {
-      const other = names.get(group.name) ?? this.#groups.get(group.name);
-      names.set(group.name, group);
-      if (other === undefined || removed.groups.includes(other)) continue;
-      if (other.origin.watched === true)
-        throw new CiliumError('InUse', `CIDR group ${group.name} is in ${fileOf(other)} already`);
-      removed.groups.push(other);
-    }
-    return { removed, added };
   }
 
   /** Watched files keep what is theirs. */
@@ -284,9 +235,9 @@ export class PolicyService {
   }
 
   #compactLater(): void {
-    clearTimeout(this.#compaction);
-    if (!this.#store.isCompactionDue) return;
+    if (this.#compaction !== undefined || !this.#store.isCompactionDue) return;
     this.#compaction = setTimeout(() => {
+      this.#compaction = undefined;
       void this.compact().catch((error: unknown) => this.#log.warn('Rules cannot be written anew', { error }));
     }, COMPACTION_DELAY_MS).unref();
   }
@@ -302,12 +253,6 @@ export interface PolicyDeletion {
   readonly deleted: number;
   /** Files that the agent watches and whose rules were meant, too: they stay. */
   readonly watchedFiles: readonly string[];
-}
-
-const NOTHING: PolicyContent = { rules: [], groups: [] };
-
-function fileOf({ origin }: PolicyElement): string {
-  return origin.source ?? 'a watched file';
 }
 
 function elementsOf({ rules, groups }: PolicyContent): PolicyElement[] {
