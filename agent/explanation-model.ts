@@ -15,7 +15,7 @@ import { formatLabel } from '../identity/label.ts';
 import type { Cause, DirectionExplanation, ExplainedHit, FlowExplanation } from '../policy/explain-flow.ts';
 import { lookupEntry } from '../policy/lookup.ts';
 import type { PolicyEntry } from '../policy/map-entry.ts';
-import type { Rule } from '../policy/rule.ts';
+import type { Rule, Section } from '../policy/rule.ts';
 import type { Suggestion } from '../policy/suggestion.ts';
 import { verdictOf, type PacketVerdict } from '../policy/why/judge.ts';
 import type { EntryStep, RuleStep } from '../policy/why/steps.ts';
@@ -98,12 +98,13 @@ function directionModel(
 }
 
 function hitModel(hit: ExplainedHit, refer: Refer): RuleHit {
-  const { rule, section, entry: index, deny, decides, redirect, peers, selected } = hit;
+  const { rule, section, entry: index, portRuleIndex, deny, decides, redirect, peers, selected } = hit;
   const entry = rule.entries[section][index]!;
-  const ports = portsText(entry.toPorts ?? [], entry.icmps ?? []);
+  const toPorts = portRuleIndex === undefined ? (entry.toPorts ?? []) : [entry.toPorts![portRuleIndex]!];
+  const ports = portsText(toPorts, entry.icmps ?? []);
   return {
     rule: refer(rule),
-    field: `${section}[${index}]`,
+    field: fieldOf(section, index, portRuleIndex),
     deny,
     decides,
     ...(redirect && { redirect: redirect.parser }),
@@ -114,6 +115,10 @@ function hitModel(hit: ExplainedHit, refer: Refer): RuleHit {
       identities: [...identities],
     })),
   };
+}
+
+function fieldOf(section: Section, entry: number, portRule: number | undefined): string {
+  return `${section}[${entry}]${portRule === undefined ? '' : `.toPorts[${portRule}]`}`;
 }
 
 /** Of interest only where nothing allows the flow. */
@@ -189,11 +194,11 @@ function suggestionModel({ rules, label, remove, wider, impossible }: Suggestion
   return {
     rules: [...rules],
     label,
-    remove: remove.map(({ direction, kind, rule, section, entry }) => ({
+    remove: remove.map(({ direction, kind, rule, section, entry, portRule }) => ({
       direction,
       kind,
       rule: refer(rule),
-      field: `${section}[${entry}]`,
+      field: fieldOf(section, entry, portRule),
     })),
     wider: wider.map(({ direction, part, identities }) => ({
       direction,

@@ -4,13 +4,13 @@
 import type { CheckedFlowQuestion, FlowExplanationModel } from '../api/explain-models.ts';
 import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../api/policy-models.ts';
 import type { SimulationModel } from '../api/simulation-models.ts';
-import { CiliumError } from '../errors/cilium-error.ts';
 import { LabelSet } from '../identity/label-set.ts';
 import { parseSelectLabel } from '../identity/label.ts';
 import type { NumericIdentity } from '../identity/numeric-identity.ts';
 import { IpAddress } from '../net/ip.ts';
 import { explainFlow } from '../policy/explain-flow.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../policy/map-entry.ts';
+import type { CidrGroup } from '../policy/peer-selectors.ts';
 import type { ImportOptions } from '../policy/replacement.ts';
 import type { PolicyRepository, SelectorInfo } from '../policy/repository.ts';
 import { simulateImport } from '../policy/simulation.ts';
@@ -88,14 +88,13 @@ export class PolicyAnswers implements PolicyQuestions {
       'delete' in change
         ? policy.planDeletion(change.delete.map(parseSelectLabel))
         : policy.planImport(change.sources, importOptions(change.options));
-    if (added.groups.length + removed.groups.length > 0) {
-      throw new CiliumError('Unsupported', 'a change of CIDR groups cannot be simulated; leave them out');
-    }
+    const groups = new Map<string, CidrGroup | undefined>(removed.groups.map(({ name }) => [name, undefined]));
+    for (const { name, group } of added.groups) groups.set(name, group);
     const identities = new Map(context.endpoints.map(({ id, status }) => [id, status.identity?.id]));
     const pairs = flowPairs(flows.list(), (endpoint) => identities.get(endpoint));
     const simulation = simulateImport(
       repository,
-      { add: added.rules, options: { replaceRules: new Set(removed.rules) } },
+      { add: added.rules, options: { replaceRules: new Set(removed.rules) }, groups: [...groups] },
       { flows: pairs.flatMap((pair) => sidesOf(pair, context)) },
     );
     return {

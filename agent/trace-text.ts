@@ -90,5 +90,6 @@ function portHits({ port, protocol = 'ANY', verdict, redirect, judgements }: Por
     }),
   );
   if (lines.length === 0) lines.push(`    No rule for port [${port}/${protocol}]`);
-  return [...lines, `      ${verdict}${redirect ? ', through a proxy that asks its own rules' : ''}`];
+  const proxy = verdict === 'denied' ? ': there is no proxy to go to' : ', through a proxy that asks its own rules';
+  return [...lines, `      ${verdict}${redirect ? proxy : ''}`];
 }

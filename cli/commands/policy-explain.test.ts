@@ -51,7 +51,7 @@ Egress of box29: ALLOWED
 
 Ingress of box173: ALLOWED
   Allowed by rule 1 at stdin:2 [unspec:name=web] "app2 may see the page"
-    ingress[0]: endpoints {"matchLabels":{"any:id":"app2"}}, 80/TCP
+    ingress[0].toPorts[0]: endpoints {"matchLabels":{"any:id":"app2"}}, 80/TCP
     any:id=app2 selects 41029
   Kernel, endpoint 173, policy revision 2: entry allow ingress, identity 41029, 80/TCP
 `,
@@ -105,7 +105,7 @@ test('what would go to a proxy is dropped where there is none', async (t) => {
     stdout,
     /^ {2}There is no proxy, so it is dropped\.\n {2}Kernel, .*: entry proxy port \d+, ingress, any identity, 80\/TCP$/m,
   );
-  assert.match(stdout, /^In the way: rule 1, ingress\[0\] sends it to a proxy, /m);
+  assert.match(stdout, /^In the way: rule 1, ingress\[0\]\.toPorts\[0\] sends it to a proxy, /m);
   const { egress, ingress, verdict } = await json(node, 'box29', 'box173', '--dport', '80');
   assert.deepEqual(
     [verdict, egress.verdict, ingress.verdict, ingress.kernel?.agrees],

@@ -136,6 +136,19 @@ test('policy simulate takes the options of an import, and deletions', async (t) 
   assert.match(await simulate(node, [], '--delete', 'test:none'), /No policy of an endpoint here changes\.\n/);
 });
 
+test('policy simulate knows groups of prefixes that come with the rules', async (t) => {
+  const node = await nodeWith(t);
+  const sent = { endpoint: APP2.endpoint, peer: 9, egress: true, port: 53, protocol: 17 };
+  node.services.world.flows.take(['192.0.2.1', '198.51.100.7'].map((address) => verdictRecord({ ...sent, address })));
+  const group = { kind: 'CiliumCIDRGroup', metadata: { name: 'g' }, spec: { externalCIDRs: ['192.0.2.0/24'] } };
+  const only = { endpointSelector: { matchLabels: { id: 'app2' } }, egress: [{ toCIDRSet: [{ cidrGroupRef: 'g' }] }] };
+  const { flows } = await simulateJson(node, [{ apiVersion: 'cilium.io/v2', ...group }, only]);
+  assert.deepEqual(
+    flows.changed.map(({ to, after }) => [to.address, after]),
+    [['198.51.100.7', 'denied']],
+  );
+});
+
 test('policy simulate refuses what an import refuses, at its place', async (t) => {
   const node = await startNode(t);
   const bad = '[\n  { "endpointSelector": {}, "ingress": [{ "fromCIDR": ["x"] }] }\n]';

@@ -94,6 +94,13 @@ test('privileged: a policy that does not fit is said at once, and the last compl
   assert.ok(realized['policy-revision'] < spec['policy-revision']);
   assert.equal(await mapOf(id), map, 'not one entry changed');
   assert.equal(await asks(), 'server');
+  const why = await node.lab.cilium(['policy', 'explain', '10.200.0.1', 'server', '--dport', '2000']);
+  assert.match(why, /^Ingress of server: ALLOWED$/m);
+  assert.match(
+    why,
+    /^ {2}ATTENTION: the kernel says DENIED .* than the rules: entry allow ingress, identity \d+, 2000\/TCP$/m,
+  );
+  assert.match(why, /^ {2}.*20\d\d\d map entries, and 16384 fit/m);
   const client = await endpoint('client');
   assert.equal(client.status.state, 'ready');
   assert.equal(client.status.policy.realized['policy-revision'], spec['policy-revision'], 'others are not held up');

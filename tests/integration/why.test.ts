@@ -167,10 +167,10 @@ test('privileged: explain names what decides: the rule, its place, the entry of 
   assert.match(allowed, /^app2 -> app1 80\/TCP: ALLOWED\n/);
   assert.match(
     allowed,
-    /^ {2}Allowed by rule 1 at stdin:2 \[why:about=app1\]\n {4}ingress\[0\]: endpoints .*, 80\/TCP\n {4}any:id=app2 selects \d+\n {2}Kernel, endpoint \d+, policy revision \d+: entry allow ingress, identity \d+, 80\/TCP$/m,
+    /^ {2}Allowed by rule 1 at stdin:2 \[why:about=app1\]\n {4}ingress\[0\]\.toPorts\[0\]: endpoints .*, 80\/TCP\n {4}any:id=app2 selects \d+\n {2}Kernel, endpoint \d+, policy revision \d+: entry allow ingress, identity \d+, 80\/TCP$/m,
   );
   const denied = await explain(flow('app3', 'app1', 80));
-  assert.match(denied, /^ {2}Denied by rule 1 at stdin:2 \[why:about=app1\]\n {4}ingressDeny\[0\]: /m);
+  assert.match(denied, /^ {2}Denied by rule 1 at stdin:2 \[why:about=app1\]\n {4}ingressDeny\[0\]\.toPorts\[0\]: /m);
   assert.match(denied, /: entry deny ingress, identity \d+, 80\/TCP$/m);
   assert.match(denied, /^In the way: rule 1 /m);
   const outside = await explain(flow('app3', OUTSIDE.ipv4, 80));
