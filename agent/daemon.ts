@@ -314,6 +314,7 @@ function components(
     repository,
     policy,
     flows,
+    lostEvents: () => monitor.lost,
     endpoints: () => services.endpoints(),
     identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
     kernelEntries: (id) => {

@@ -73,4 +73,5 @@ test('who watches learns what was lost since the last report', () => {
   hub.reportLost();
   hub.reportLost();
   assert.deepEqual(told, ['lost 3']);
+  assert.equal(hub.lost, 13);
 });

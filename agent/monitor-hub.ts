@@ -26,13 +26,15 @@ export class MonitorHub {
   readonly #deps: MonitorHubDeps;
   readonly #listeners = new Set<MonitorListener>();
   #lostBefore = 0;
+  #lostAtStart = 0;
 
   constructor(deps: MonitorHubDeps) {
     this.#deps = deps;
   }
 
   start(): void {
-    const { source, flows } = this.#deps;
+    const { source, flows, lostCount } = this.#deps;
+    this.#lostAtStart = lostCount();
     source.setPace('background');
     source.start((records) => {
       flows.take(records);
@@ -43,6 +45,11 @@ export class MonitorHub {
 
   stop(): void {
     this.#deps.source.stop();
+  }
+
+  /** How many records the kernel could not write since the start. */
+  get lost(): number {
+    return this.#deps.lostCount() - this.#lostAtStart;
   }
 
   /** What the kernel wrote until now has been taken when this returns. */

@@ -28,6 +28,8 @@ export interface PolicyAnswersDeps extends FlowEndsDeps {
   readonly repository: PolicyRepository;
   readonly policy: Pick<PolicyService, 'planImport' | 'planDeletion'>;
   readonly flows: Pick<SeenFlows, 'list' | 'skipped' | 'since'>;
+  /** How many events of the kernel never came here. */
+  readonly lostEvents: () => number;
   /** What the kernel holds for an endpoint; undefined when that is nothing yet. */
   readonly kernelEntries: (endpoint: number) => readonly PolicyEntry[] | undefined;
 }
@@ -104,7 +106,7 @@ export class PolicyAnswers implements PolicyQuestions {
       flows: {
         seen: pairs.length,
         since: new Date(flows.since).toISOString(),
-        missed: flows.skipped,
+        missed: flows.skipped + this.#deps.lostEvents(),
         changed: flowDifferences(simulation, context),
       },
     };

@@ -78,7 +78,7 @@ export const simulation = z.object({
     /** How many flows are known. */
     seen: z.number(),
     since: z.string(),
-    /** Verdicts that could not be looked at, so their flows may be missing. */
+    /** Events that could not be looked at, so their flows may be missing. */
     missed: z.number(),
     /** The most frequent first. */
     changed: z.array(flowDifference),

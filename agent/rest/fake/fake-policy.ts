@@ -60,6 +60,7 @@ export class FakePolicy {
         }),
       },
       flows: this.flows,
+      lostEvents: () => 0,
       endpoints: () => endpoints,
       identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
       kernelEntries: (id) => this.kernel.get(id) ?? this.#entriesOf(endpoints.find((endpoint) => endpoint.id === id)),
