@@ -6,8 +6,10 @@ BENCH ?=
 
 # A folder of conformance cases other than the project's own.
 DIR ?=
+# How many random rule sets `make properties` tries.
+RUNS ?= 20000
 
-.PHONY: all demo test setup build check unit conformance bench bench-policy mutate install lab-down clean
+.PHONY: all demo test setup build check unit conformance properties bench bench-policy mutate install lab-down clean
 
 all: build
 
@@ -31,6 +33,10 @@ unit:
 
 conformance:
 	@tools/conformance.sh $(if $(DIR),"$(DIR)")
+
+# The property tests of the policy language for long (an hour); `make unit` has them with 500 rule sets.
+properties:
+	@PROPERTY_RUNS=$(RUNS) tools/unit-tests.sh $$(find policy tests -name '*.property.test.ts')
 
 bench:
 	@tools/run.sh tests/perf/bench $(BENCH)

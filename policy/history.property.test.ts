@@ -6,11 +6,13 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { LabelSet } from '../identity/label-set.ts';
 import { numericIdentity, type NumericIdentity } from '../identity/numeric-identity.ts';
-import type { Prefix } from '../net/ip.ts';
+import { Prefix } from '../net/ip.ts';
+import { GROUPS, portNames, wholeRules } from '../tests/conformance/random-language.ts';
 import { endpointLabels, enforcements, rules } from '../tests/conformance/random-rules.ts';
 import type { RuleText } from '../tests/conformance/simulator.ts';
 import { WHOLE_LANGUAGE } from './language.ts';
-import type { PolicyEntry, PolicyKey } from './map-entry.ts';
+import { IP_PROTOCOL, type PolicyEntry, type PolicyKey } from './map-entry.ts';
+import type { CidrGroup } from './peer-selectors.ts';
 import { parseRules } from './parse/rule.ts';
 import { PolicyRepository } from './repository.ts';
 import type { EnforcementMode } from './subject-policy.ts';
@@ -19,28 +21,67 @@ import { re2 } from '../runtime/re2.ts';
 const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 500);
 const SLOTS = 4;
 
+type PortNames = Readonly<Record<string, { readonly port: number; readonly protocol: string }>>;
+type GroupName = keyof typeof GROUPS;
+
+const LANGUAGE = { ...WHOLE_LANGUAGE, requires: true, nodes: true };
+const GROUP_NAMES = ['near', 'far', 'bare'] as const;
+
 type Event =
   | { readonly kind: 'import' | 'replace'; readonly slot: number; readonly rule: RuleText }
   | { readonly kind: 'delete'; readonly slot: number }
   | { readonly kind: 'identity'; readonly slot: number; readonly labels: string[] }
   | { readonly kind: 'forget' | 'subject' | 'unsubject'; readonly slot: number }
-  | { readonly kind: 'port'; readonly slot: number; readonly port: number }
+  | { readonly kind: 'ports'; readonly slot: number; readonly names: PortNames }
+  /** What an address is called; none: nothing any more. */
+  | { readonly kind: 'answer'; readonly slot: number; readonly fqdns: string[] }
+  | { readonly kind: 'group'; readonly name: GroupName; readonly from: GroupName | undefined }
   | { readonly kind: 'mode'; readonly mode: EnforcementMode }
   | { readonly kind: 'take' | 'look' };
 
 const slot = fc.nat(SLOTS - 1);
+const labels: fc.Arbitrary<string[]> = fc.oneof(
+  { weight: 9, arbitrary: endpointLabels },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom('host', 'remote-node').map((name) => [`reserved:${name}`, 'node:kind=gw']),
+  },
+);
 const make = <T extends Record<string, unknown>>(shape: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
   fc.record(shape, { noNullPrototype: true }) as fc.Arbitrary<T>;
 
 const event: fc.Arbitrary<Event> = fc.oneof(
-  { weight: 4, arbitrary: make({ kind: fc.constantFrom('import' as const, 'replace' as const), slot, rule: rules }) },
+  {
+    weight: 5,
+    arbitrary: make({
+      kind: fc.constantFrom('import' as const, 'replace' as const),
+      slot,
+      rule: fc.oneof(rules, wholeRules),
+    }),
+  },
   { weight: 2, arbitrary: make({ kind: fc.constant('delete' as const), slot }) },
-  { weight: 4, arbitrary: make({ kind: fc.constant('identity' as const), slot, labels: endpointLabels }) },
+  { weight: 4, arbitrary: make({ kind: fc.constant('identity' as const), slot, labels }) },
   {
     weight: 3,
     arbitrary: make({ kind: fc.constantFrom('subject' as const, 'forget' as const, 'unsubject' as const), slot }),
   },
-  { weight: 1, arbitrary: make({ kind: fc.constant('port' as const), slot, port: fc.constantFrom(0, 80, 8080) }) },
+  { weight: 1, arbitrary: make({ kind: fc.constant('ports' as const), slot, names: portNames }) },
+  {
+    weight: 2,
+    arbitrary: make({
+      kind: fc.constant('answer' as const),
+      slot,
+      fqdns: fc.subarray(['one.test', '*', '*.two.test', '**.two.test']),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: make({
+      kind: fc.constant('group' as const),
+      name: fc.constantFrom(...GROUP_NAMES),
+      from: fc.constantFrom(...GROUP_NAMES, undefined),
+    }),
+  },
   { weight: 1, arbitrary: make({ kind: fc.constant('mode' as const), mode: enforcements }) },
   { weight: 3, arbitrary: make({ kind: fc.constantFrom('take' as const, 'look' as const) }) },
 );
@@ -64,12 +105,28 @@ class History {
   readonly rules = new Map<number, RuleText>();
   readonly identities = new Map<number, string[]>();
   readonly subjects = new Set<number>();
-  readonly ports = new Map<number, number>();
+  readonly ports = new Map<number, PortNames>();
+  readonly answers = new Map<number, string[]>();
+  readonly groups = new Map<GroupName, GroupName | undefined>();
   mode: EnforcementMode = 'default';
 }
 
 function identityOf(index: number): NumericIdentity {
   return numericIdentity(300 + index);
+}
+
+/** Of an address that DNS answers name; it lies inside the prefixes of rules. */
+function addressLabels(index: number, fqdns: readonly string[]): LabelSet {
+  const names = fqdns.map((name) => `fqdn:${name}`);
+  return LabelSet.fromTexts([`cidr:10.1.1.${index + 1}/32`, 'reserved:world-ipv4', ...names]);
+}
+
+function groupOf(name: GroupName): CidrGroup {
+  const { labels = {}, cidrs }: { labels?: Record<string, string>; cidrs: readonly string[] } = GROUPS[name];
+  return {
+    labels: LabelSet.fromTexts(Object.entries(labels).map(([key, value]) => `cidrgroup:${key}=${value}`)),
+    prefixes: cidrs.map((cidr) => Prefix.parse(cidr)),
+  };
 }
 
 function withLabel(rule: RuleText, index: number): RuleText {
@@ -86,6 +143,8 @@ function newRepository(): PolicyRepository {
   return new PolicyRepository({
     enforcement: 'default',
     allowLocalhost: 'always',
+    hostFirewall: true,
+    proxyPort: ({ priority }) => 10_000 + priority,
     cidrIdentities: { acquire: numbers, release: () => undefined },
   });
 }
@@ -96,7 +155,7 @@ function apply(repository: PolicyRepository, history: History, step: Event): voi
     case 'replace': {
       const rule = withLabel(step.rule, step.slot);
       const replaced = step.kind === 'replace' || history.rules.has(step.slot);
-      repository.import(parseRules([rule], { language: { ...WHOLE_LANGUAGE, requires: true }, regex: re2 }), {
+      repository.import(parseRules([rule], { language: LANGUAGE, regex: re2 }), {
         replace: replaced,
       });
       history.rules.set(step.slot, rule);
@@ -124,13 +183,28 @@ function apply(repository: PolicyRepository, history: History, step: Event): voi
       repository.removeSubject(identityOf(step.slot));
       history.subjects.delete(step.slot);
       return;
-    case 'port':
+    case 'ports':
       repository.setNamedPorts(
         identityOf(step.slot),
-        step.port === 0 ? new Map() : new Map([['web', { port: step.port, protocol: 6 }]]),
+        new Map(
+          Object.entries(step.names).map(([name, { port, protocol }]) => [
+            name,
+            { port, protocol: IP_PROTOCOL[protocol as 'TCP'] },
+          ]),
+        ),
       );
-      if (step.port === 0) history.ports.delete(step.slot);
-      else history.ports.set(step.slot, step.port);
+      history.ports.set(step.slot, step.names);
+      return;
+    case 'answer': {
+      const identity = numericIdentity(0x0180_0000 + step.slot);
+      if (step.fqdns.length === 0) repository.removeIdentity(identity);
+      else repository.addIdentity(identity, addressLabels(step.slot, step.fqdns));
+      history.answers.set(step.slot, step.fqdns);
+      return;
+    }
+    case 'group':
+      repository.setCidrGroup(step.name, step.from === undefined ? undefined : groupOf(step.from));
+      history.groups.set(step.name, step.from);
       return;
     case 'mode':
       repository.setEnforcement(step.mode);
@@ -151,7 +225,9 @@ function replay(history: History): PolicyRepository {
   const steps: Event[] = [
     { kind: 'mode', mode: history.mode },
     ...Array.from(history.rules, ([slot, rule]): Event => ({ kind: 'import', slot, rule })),
-    ...Array.from(history.ports, ([slot, port]): Event => ({ kind: 'port', slot, port })),
+    ...Array.from(history.groups, ([name, from]): Event => ({ kind: 'group', name, from })),
+    ...Array.from(history.ports, ([slot, names]): Event => ({ kind: 'ports', slot, names })),
+    ...Array.from(history.answers, ([slot, fqdns]): Event => ({ kind: 'answer', slot, fqdns })),
     ...Array.from(history.identities, ([slot, labels]): Event => ({ kind: 'identity', slot, labels })),
     ...Array.from(history.subjects, (slot): Event => ({ kind: 'subject', slot })),
   ];

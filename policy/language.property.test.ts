@@ -7,13 +7,17 @@ import fc from 'fast-check';
 import { languageSamples, LanguageWorld, type LanguageCheck } from '../tests/conformance/language-world.ts';
 import { simulate, simulateRequest } from '../tests/conformance/simulator.ts';
 
-const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 150);
+const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 500);
+/** Of the questions of a world one in so many is asked, others each time. */
+const STRIDE = 5;
 
 test('in the whole language every packet and request is judged as the simulator judges it', () => {
   fc.assert(
-    fc.property(languageSamples, (sample) => {
+    fc.property(languageSamples, fc.nat(STRIDE - 1), (sample, offset) => {
       const world = new LanguageWorld(sample);
+      let number = offset;
       for (const check of world.checks()) {
+        if (number++ % STRIDE > 0) continue;
         assert.equal(world.engine.verdict(check.question), expected(check), JSON.stringify(check.question));
       }
     }),

@@ -2,7 +2,8 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { rules } from '../../tests/conformance/random-rules.ts';
+import { wholeRules } from '../../tests/conformance/random-language.ts';
+import { rules as narrowRules } from '../../tests/conformance/random-rules.ts';
 import { re2 } from '../../runtime/re2.ts';
 import { WHOLE_LANGUAGE } from '../language.ts';
 import { ruleToJson } from '../rule-json.ts';
@@ -10,6 +11,8 @@ import type { Rule } from '../rule.ts';
 import { PolicyValidationError, type Path } from '../validation-error.ts';
 import { parseRules } from './rule.ts';
 
+const RUNS = Number(process.env['PROPERTY_RUNS'] ?? 500);
+const rules = fc.oneof(narrowRules, wholeRules);
 const LANGUAGE = { ...WHOLE_LANGUAGE, requires: true, nodes: true, extendedProtocols: true };
 
 function parse(value: unknown): Rule[] | PolicyValidationError {
@@ -66,7 +69,7 @@ test('what is printed reads back to the same rule', () => {
       const printed = plain(parsed.map(ruleToJson));
       assert.deepEqual(plain(parse(printed)), plain(parsed));
     }),
-    { numRuns: 300 },
+    { numRuns: RUNS },
   );
 });
 
@@ -83,7 +86,7 @@ test('whatever stands anywhere in a document, it is read or refused with places 
       assert.ok(result.problems.length > 0);
       for (const { path } of result.problems) assert.notEqual(valueAt(broken, path), undefined, path.join('.'));
     }),
-    { numRuns: 3000 },
+    { numRuns: 4 * RUNS },
   );
 });
 
@@ -99,6 +102,6 @@ test('an unknown field is refused wherever it stands', () => {
       assert.ok(result instanceof PolicyValidationError);
       assert.ok(result.problems.some(({ path }) => path.join() === place.join()));
     }),
-    { numRuns: 500 },
+    { numRuns: RUNS },
   );
 });
