@@ -10,7 +10,7 @@
  */
 import { once } from 'node:events';
 import { watch, type FSWatcher } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { sourceOf, describeProblems } from '../api/policy-document.ts';
@@ -151,12 +151,13 @@ export class PolicyFolder implements Component {
 
   /** The content, or what is wrong with it. */
   async #read(path: string): Promise<KnownFile['content']> {
+    if ((await stat(path)).size > BODY_LIMIT_BYTES) return [`${path}: too large; split it`];
     const text = await readFile(path, 'utf8');
-    if (text.length > BODY_LIMIT_BYTES) return [`${path}: too large; split it`];
     const document = await parsePolicyText(path, text);
-    if (document.items.length === 0) return [`${path}: no rule in it; remove the file to remove its rules`];
     try {
       const { rules, groups } = parseSources([sourceOf(document, path)], this.#deps.parse);
+      const isEmpty = rules.length + groups.length === 0;
+      if (isEmpty) return [`${path}: no rule in it; remove the file to remove its rules`];
       return { rules: rules.map(asWatched), groups: groups.map(asWatched) };
     } catch (error) {
       if (!(error instanceof PolicyValidationError)) throw error;

@@ -35,10 +35,24 @@ export async function readPolicyFiles(paths: readonly string[], stdin: () => Rea
       }
     }
   }
-  if (failures.length > 0) throw new CiliumError('InvalidArgument', failures.join('\n'));
-  if (documents.every(({ items }) => items.length === 0))
+  const files = { documents, sources: documents.map((document) => sourceOf(document, fileOf(document))) };
+  if (failures.length > 0)
+    throw new CiliumError('InvalidArgument', [...failures, ...(await faultsOf(files))].join('\n'));
+  const isEmpty = ({ items }: PolicySource): boolean => items.every(({ lines }) => lines?.length === 0);
+  if (files.sources.every(isEmpty))
     throw new CiliumError('InvalidArgument', `No policy specified: no rule in ${paths.join(', ')}`);
-  return { documents, sources: documents.map((document) => sourceOf(document, fileOf(document))) };
+  return files;
+}
+
+/** What is wrong with files that could be read, for a person who has to mend others anyway. */
+async function faultsOf(files: PolicyFiles): Promise<string[]> {
+  const { checkPolicy } = await import('./policy-check.ts');
+  try {
+    checkPolicy(files.sources, { l7: true });
+    return [];
+  } catch (error) {
+    return [withPlaces(error, files).message];
+  }
 }
 
 /** The error with each of its problems at its file, line and column; one that has no problems is thrown again. */

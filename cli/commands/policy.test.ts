@@ -174,6 +174,13 @@ test('files that cannot be read as policy are all named', async (t) => {
   assert.equal(status, 1);
   assert.match(stderr, /^Error: .*one\.json:1: syntax error at offset 2: expected a key in double quotes/);
   assert.match(stderr, /^.*two\.yaml:/m);
+  const three = await file(node, 'three.json', GOOD.replace('"TCP"', '"TPC"'));
+  const all = await node.run('policy', 'import', one, three);
+  assert.match(all.stderr, /one\.json:1: syntax error[^]*three\.json:22:17: rules\[0\].*protocol: /);
+  assert.match(
+    (await node.runWith('{"kind": "List", "items": []}', 'policy', 'import', '-')).stderr,
+    /No policy specified/,
+  );
   assert.match(
     (await node.run('policy', 'import', '/nonexistent.json')).stderr,
     /^Error: cannot read \/nonexistent\.json: ENOENT/,
@@ -188,13 +195,14 @@ test('policy validate needs no agent', async (t) => {
   const path = await file(node, 'good.json', GOOD);
   const nowhere = { env: { CILIUM_SOCK: '/none' } };
   assert.deepEqual(await runCommand(['policy', 'validate', path], nowhere), {
-    stdout: `All policy elements in ${path} are valid.\n`,
+    stdout: 'All policy elements are valid.\n',
     stderr: '',
     status: 0,
   });
   const bad = await file(node, 'bad.json', GOOD.replace('"TCP"', '"TPC"'));
   const { stderr, status } = await runCommand(['policy', 'validate', bad], nowhere);
   assert.equal(status, 1);
+  assert.match(stderr, /^Error: Validation of policy has failed:\n/);
   assert.match(
     stderr,
     /bad\.json:22:17: rules\[0\]\.ingress\[0\]\.toPorts\[0\]\.ports\[0\]\.protocol: .*\n.*"protocol": "TPC"\n +\^\n$/,

@@ -3,7 +3,7 @@
 /** `cilium policy import|get|delete|validate|wait`. */
 import { InvalidArgumentError, type Command } from 'commander';
 import type { PolicyImportRequest } from '../../api/client.ts';
-import { CiliumError, describeError } from '../../errors/cilium-error.ts';
+import { CiliumError } from '../../errors/cilium-error.ts';
 import { formatLabel, parseSelectLabel } from '../../identity/label.ts';
 import type { PolicyContent } from '../../policy/resources/policy-source.ts';
 import type { Context } from '../context.ts';
@@ -126,22 +126,20 @@ async function deletePolicy(context: Context, labels: readonly string[], options
 
 async function validatePolicy(context: Context, paths: readonly string[], options: { print?: boolean }): Promise<void> {
   const files = await readPolicyFiles(paths, () => context.io.stdin);
-  const { parseSources } = await import('../../policy/resources/policy-source.ts');
-  const { DATAPATH_LANGUAGE } = await import('../../policy/language.ts');
+  const { checkPolicy } = await import('../policy-check.ts');
   const { needsProxy } = await import('../../policy/l7/redirect.ts');
-  const { re2 } = await import('../../runtime/re2.ts');
-  const parse = (l7: boolean): PolicyContent => {
+  let content: PolicyContent;
+  try {
+    content = checkPolicy(files.sources, { l7: true });
+  } catch (error) {
+    throw new CiliumError('InvalidArgument', `Validation of policy has failed:\n${withPlaces(error, files).message}`);
+  }
+  if (content.rules.some(needsProxy)) {
     try {
-      return parseSources(files.sources, { language: { ...DATAPATH_LANGUAGE, l7 }, regex: re2 });
+      checkPolicy(files.sources, { l7: false });
     } catch (error) {
-      throw withPlaces(error, files);
-    }
-  };
-  if (parse(true).rules.some(needsProxy)) {
-    try {
-      parse(false);
-    } catch (error) {
-      context.warn(`Warning: valid, but refused unless the agent is told otherwise:\n${describeError(error)}`);
+      const { message } = withPlaces(error, files);
+      context.warn(`Warning: valid, but refused unless the agent is told otherwise:\n${message}`);
     }
   }
   if (options.print === true)
@@ -152,7 +150,7 @@ async function validatePolicy(context: Context, paths: readonly string[], option
         2,
       )}\n`,
     );
-  context.print(`All policy elements in ${paths.join(', ')} are valid.\n`);
+  context.print('All policy elements are valid.\n');
 }
 
 async function waitForPolicy(context: Context, revision: number, options: WaitOptions): Promise<void> {
