@@ -19,6 +19,9 @@ class ScriptedStore {
   readonly watchedFrom: number[] = [];
   lists = 0;
   refusals = 0;
+  /** How many there are at present. */
+  watches = 0;
+  duringList: (() => void) | undefined;
   loseSession: (() => void) | undefined;
 
   list(): Promise<KvList> {
@@ -27,6 +30,7 @@ class ScriptedStore {
       return Promise.reject(new Error('away'));
     }
     this.lists++;
+    this.duringList?.();
     return Promise.resolve({ entries: [...this.entries.values()], revision: this.revision });
   }
 
@@ -38,6 +42,7 @@ class ScriptedStore {
       return { started: Promise.reject(new Error('away')), close: () => undefined };
     }
     this.handlers = handlers;
+    this.watches++;
     queueMicrotask(() => {
       if (this.handlers !== handlers) return;
       if (fromRevision < this.#first) this.end('compacted');
@@ -46,7 +51,9 @@ class ScriptedStore {
     return {
       started: Promise.resolve(),
       close: () => {
+        if (this.handlers !== handlers) return;
         this.handlers = undefined;
+        this.watches--;
       },
     };
   }
@@ -90,8 +97,10 @@ class ScriptedStore {
 
   end(reason: 'compacted' | 'lost'): void {
     const { handlers } = this;
+    if (handlers === undefined) return;
     this.handlers = undefined;
-    handlers?.onEnd(reason);
+    this.watches--;
+    handlers.onEnd(reason);
   }
 }
 
@@ -182,6 +191,25 @@ test('after a lost session everything is listed, because the store may have begu
   assert.equal(told.at(-1), 'put p/c new>1');
   await prefix.stop();
   assert.equal(store.loseSession, undefined);
+});
+
+test('a session that is lost while the prefix is listed makes it be listed again, and one watch follows', async () => {
+  const store = new ScriptedStore();
+  store.put('p/a', '1');
+  const { prefix, told } = follow(store);
+  await prefix.start(new AbortController().signal);
+  told.length = 0;
+  store.duringList = () => {
+    store.duringList = undefined;
+    store.loseSession!();
+  };
+  store.end('compacted');
+  await settle();
+  store.put('p/a', '2');
+  await settle();
+  assert.deepEqual(told, ['put p/a 1>2']);
+  assert.deepEqual([store.lists, store.watches], [3, 1]);
+  await prefix.stop();
 });
 
 test('a list that fails is repeated with back-off; start waits for it or for its signal', async () => {

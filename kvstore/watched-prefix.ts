@@ -34,8 +34,9 @@ export class WatchedPrefix implements Component {
   readonly #entries = new Map<string, KvEntry>();
   readonly #sync: Controller;
   #watch: Watch | undefined;
-  /** Revision after the last one that is known here; `undefined`: list first. */
-  #next: number | undefined;
+  /** Revision after the last one that is known here. */
+  #next = 0;
+  #mustList = true;
   #onListed: (() => void) | undefined;
   #unsubscribe: (() => void) | undefined;
 
@@ -78,13 +79,19 @@ export class WatchedPrefix implements Component {
   /** Resolves when the watch stands. */
   async #follow(): Promise<void> {
     const { store, prefix, log } = this.#options;
-    if (this.#next === undefined) {
-      const list = await store.list(prefix);
+    this.#watch?.close();
+    this.#watch = undefined;
+    if (this.#mustList) {
+      this.#mustList = false; // set again while we list: list again
+      const list = await store.list(prefix).catch((error: unknown) => {
+        this.#mustList = true;
+        throw error;
+      });
       this.#replace(list);
       this.#next = list.revision + 1;
       this.#onListed?.();
     }
-    let isStanding = false;
+    const state = { stands: false, hasEnded: false };
     const watch = store.watch(prefix, this.#next, {
       onEvents: (events) => {
         for (const event of events) {
@@ -94,22 +101,22 @@ export class WatchedPrefix implements Component {
       },
       onEnd: (reason, error) => {
         log.debug('Watch ended', { prefix, reason, error });
+        state.hasEnded = true;
         this.#watch = undefined;
-        if (reason === 'compacted') this.#next = undefined;
+        if (reason === 'compacted') this.#mustList = true;
         // One that never stood is tried again with back-off.
-        if (isStanding || reason === 'compacted') this.#sync.trigger();
+        if (state.stands || reason === 'compacted') this.#sync.trigger();
       },
     });
     this.#watch = watch;
     await watch.started;
-    isStanding = true;
+    state.stands = true;
+    if (state.hasEnded) this.#sync.trigger();
   }
 
   /** A store that does not know our session may have lost everything, and its revisions begun anew. */
   #distrust(): void {
-    this.#watch?.close();
-    this.#watch = undefined;
-    this.#next = undefined;
+    this.#mustList = true;
     this.#sync.trigger();
   }
 

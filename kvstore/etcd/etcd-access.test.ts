@@ -70,7 +70,7 @@ test('an etcd that comes a little later is waited for', async () => {
 });
 
 test('user and password, rights, and tokens that etcd forgets', async () => {
-  await using world = await EtcdWorld.open({ flags: ['--bcrypt-cost=4'] });
+  await using world = await EtcdWorld.open({ flags: ['--bcrypt-cost=4', '--auth-token-ttl=1'] });
   const { server, endpoints } = world;
   const asRoot = ['--user', 'root:secret'];
   await server.etcdctl('user', 'add', 'root:secret');
@@ -90,13 +90,16 @@ test('user and password, rights, and tokens that etcd forgets', async () => {
   const elsewhere = await refusal({ endpoints, username: 'node', password: 'pw', namespace: 'other/' });
   assert.match(elsewhere.message, /user node lacks permission for this key/);
 
-  const client = await world.connect({ username: 'node', password: 'pw', namespace: 'cilium/' });
+  const wire = await world.wire();
+  const client = await world.connect({ endpoints: [wire.url], username: 'node', password: 'pw', namespace: 'cilium/' });
   const follower = await world.follow(client, 'w/');
   await client.put('w/a', '1', { leased: true });
   await (await client.lock('locks/a')).unlock();
   const other = await world.connect({ username: 'node', password: 'pw', namespace: 'cilium/' });
-  await server.restart(); // it has no tokens any more: a stream has to notice by itself, and so has a request
+  await wire.cut();
   await server.etcdctl(...asRoot, 'put', 'cilium/w/c', '3');
+  await world.pause(3_000); // etcd has forgotten the tokens: a stream has to notice by itself, and so has a request
+  await wire.mend();
   await eventually('the event', () => follower.replica.has('w/c'));
   await eventually('a write', () => other.put('w/b', '2').then(() => true));
   await follower.agreesWith(() =>

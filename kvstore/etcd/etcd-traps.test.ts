@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import * as etcd3 from 'etcd3';
-import { EtcdWorld } from '../../tests/support/etcd-world.ts';
+import { EtcdWorld, SHORT_LEASES } from '../../tests/support/etcd-world.ts';
 import { eventually } from '../../tests/support/eventually.ts';
 import { toNumber } from './etcd-messages.ts';
 
@@ -78,6 +78,20 @@ test('etcd is found again soon after an outage', async () => {
   }
   await wire.mend();
   await eventually('a request', () => client.get('a').then(() => true));
+});
+
+test('a jump of the clock ends no session and no request', async (t) => {
+  await using world = await EtcdWorld.open();
+  const client = await world.connect({}, {}, SHORT_LEASES);
+  client.onSessionLost(() => assert.fail('the session was lost'));
+  await client.put('own', '1', { leased: true });
+  const now = Date.now.bind(Date);
+  for (const hours of [1, -2]) {
+    t.mock.method(Date, 'now', () => now() + hours * 3_600_000);
+    await world.pause(SHORT_LEASES.sessionTtlMs + 1_000);
+    assert.equal(client.isOwn((await client.get('own'))!), true);
+    await (await client.lock('locks/a')).unlock();
+  }
 });
 
 test('a proxy of the environment is not for etcd', async () => {

@@ -12,6 +12,8 @@ export class Follower {
   /** What was told that was not so: the same twice, a change backwards, the end of what was not there. */
   readonly lies: string[] = [];
   lists = 0;
+  /** The store loses its data and counts anew: a change may go backwards. */
+  revisionsBeginAnew = false;
   readonly #revisions = new Map<string, number>();
   readonly #watched: WatchedPrefix;
 
@@ -49,7 +51,9 @@ export class Follower {
 
   #put({ key, value, modRevision }: KvEntry): void {
     const known = this.#revisions.get(key);
-    if (known !== undefined && known >= modRevision) this.lies.push(`put ${key} ${modRevision} after ${known}`);
+    const isTwice = known === modRevision && this.replica.get(key) === value;
+    const isBackwards = known !== undefined && known >= modRevision && !this.revisionsBeginAnew;
+    if (isTwice || isBackwards) this.lies.push(`put ${key} ${modRevision} after ${String(known)}`);
     this.#revisions.set(key, modRevision);
     this.replica.set(key, value);
   }
