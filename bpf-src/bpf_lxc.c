@@ -60,7 +60,7 @@ static __always_inline int to_host(struct __sk_buff *skb, struct notice *n, stru
 	return give_up(n, deliver_to_host(skb));
 }
 
-/* Where to: fills `fib` and checks that the packet fits. As forwardable(), but for the hop count. */
+/* Where to: fills `fib` and checks that the packet fits. As forwardable(). */
 static __always_inline int route(struct __sk_buff *skb, struct notice *n, const struct packet *p,
 				 struct bpf_fib_lookup *fib, const bool v6)
 {
@@ -83,7 +83,7 @@ static __always_inline int route(struct __sk_buff *skb, struct notice *n, const 
 	}
 	ret = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 	if (ret == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return forwardable(skb, p, fib->mtu_result, false, v6);
+		return forwardable(skb, p, fib->mtu_result, true, v6);
 	if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH) {
 		n->ext_error = ret;
 		return DROP_FIB_FAILED;

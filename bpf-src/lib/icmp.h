@@ -83,12 +83,14 @@ struct {
 	__uint(max_entries, 1);
 } icmp_scratch SEC(".maps");
 
-/* Turns the packet into an ICMP error to its sender. Returns 0 or DROP_*; the caller sends it. */
-__noinline int icmp4_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu)
+/* Turns the packet into an ICMP error to its sender, from the router if `routed`: the node itself would take its own
+ * address for a forged one, and hears from the address that was not reached. Returns 0 or DROP_*; the caller sends it.
+ */
+__noinline int icmp4_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu, bool routed)
 {
 	__u32 index = 0;
 	struct icmp4_packet *answer = bpf_map_lookup_elem(&icmp_scratch, &index);
-	__be32 router = config_router_ipv4;
+	__be32 router = routed ? config_router_ipv4 : 0;
 	struct iphdr *old;
 	int len;
 
@@ -115,7 +117,7 @@ __noinline int icmp4_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 m
 	return icmp_replace(skb, answer, sizeof(*answer) - sizeof(answer->quote) + len, sizeof(*answer));
 }
 
-__noinline int icmp6_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu)
+__noinline int icmp6_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 mtu, bool routed)
 {
 	__u32 index = 0;
 	struct icmp6_packet *answer = bpf_map_lookup_elem(&icmp_scratch, &index);
@@ -130,7 +132,7 @@ __noinline int icmp6_answer(struct __sk_buff *skb, __u8 type, __u8 code, __u16 m
 	if (len < (int)sizeof(*old))
 		return DROP_WRITE_ERROR;
 	old = (struct ipv6hdr *)answer->quote;
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < 16 && routed; i++)
 		answer->ip.saddr.s6_addr[i] = config_router_ipv6[i];
 	if (!(answer->ip.saddr.s6_addr32[0] | answer->ip.saddr.s6_addr32[3]))
 		address_copy(&answer->ip.saddr, &old->daddr, true);
@@ -161,7 +163,7 @@ static __always_inline __u32 segment_len(struct __sk_buff *skb, const struct pac
 	return skb->gso_size ? p->l4_off - ETH_HLEN + p->l4_header_len + skb->gso_size : p->l3_len;
 }
 
-/* Checks that a packet may go one hop further. One that is too big is never cut up, whatever its DF bit says: its sender
+/* Checks that a packet may go one hop further; `hop`: we are a router on its way, not where it starts. One that is too big is never cut up, whatever its DF bit says: its sender
  * learns the size and makes fragments itself. Returns 0; TC_ACT_REDIRECT if the packet has become an answer that is to
  * go back where it came from; or DROP_*.
  */
@@ -173,15 +175,15 @@ static __always_inline int forwardable(struct __sk_buff *skb, const struct packe
 	if (unlikely(hop && p->ttl <= 1)) {
 		if (!icmp_may_answer(p))
 			return DROP_TTL_EXCEEDED;
-		ret = v6 ? icmp6_answer(skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0) :
-			   icmp4_answer(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0);
+		ret = v6 ? icmp6_answer(skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0, hop) :
+			   icmp4_answer(skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0, hop);
 		return ret ? ret : TC_ACT_REDIRECT;
 	}
 	if (unlikely(segment_len(skb, p) > mtu)) {
 		if (!icmp_may_answer(p))
 			return DROP_FRAG_NEEDED;
-		ret = v6 ? icmp6_answer(skb, ICMPV6_PKT_TOOBIG, 0, mtu) :
-			   icmp4_answer(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu);
+		ret = v6 ? icmp6_answer(skb, ICMPV6_PKT_TOOBIG, 0, mtu, hop) :
+			   icmp4_answer(skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu, hop);
 		return ret ? ret : TC_ACT_REDIRECT;
 	}
 	return 0;

@@ -62,6 +62,7 @@ inNamespace(import.meta.filename, () => {
     test(title('a packet of the node too big for the container is answered to the node'), () => {
       const answer = assertAnswered(bed.fromHost(packet(ends(NODE, b, family), udp(1, 2, Buffer.alloc(1400)))));
       assert.deepEqual([answer.info, answer.dst, answer.dstMac], [b.mtu, NODE[family], HOST_MAC]);
+      assert.equal(answer.src, b[family], 'an address of the node itself it would take for a forged one');
       assertDelivered(
         bed.fromHost(packet(ends(NODE, a, family), udp(1, 2, Buffer.alloc(1400)), { ttl: 1 })),
         a.ifindex,

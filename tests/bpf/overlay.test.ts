@@ -93,6 +93,7 @@ inNamespace(import.meta.filename, () => {
       assertDropped(bed.fromHost(make(a, R, udp(5000, 53))), 'DROP_INVALID_IDENTITY');
       const tooBig = assertAnswered(bed.fromHost(make(node, R, udp(1, 2, Buffer.alloc(innerMtu)))));
       assert.deepEqual([tooBig.info, tooBig.dst, tooBig.dstMac], [innerMtu, node[family], HOST_MAC]);
+      assert.equal(tooBig.src, R[family]);
       tellRouter(bed, false);
     });
 
