@@ -56,7 +56,7 @@ export interface Check {
     readonly method?: string;
     readonly path?: string;
     readonly host?: string;
-    readonly headers?: Readonly<Record<string, string>>;
+    readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   };
   readonly kafka?: {
     readonly apiKey: string | number;
@@ -65,7 +65,7 @@ export interface Check {
     readonly topics?: readonly string[];
   };
   readonly dns?: { readonly name: string };
-  readonly tls?: { readonly sni: string | null };
+  readonly tls?: { readonly sni?: string | null };
   readonly forwardedHeaders?: Readonly<Record<string, string | null>>;
   readonly verdict: Verdict;
 }

@@ -150,7 +150,7 @@ export class ConformanceEngine {
       if (verdict !== 'redirect' || !hasRequest(check)) return verdict;
       return requestAllowed(check, this.repository.explain(side.subject, side.packet)) ? 'allowed' : 'l7-denied';
     });
-    return SEVERITY.find((verdict) => verdicts.includes(verdict))!;
+    return SEVERITY.find((verdict) => verdicts.includes(verdict)) ?? 'allowed';
   }
 
   /** What becomes of the packet itself, whatever a proxy says later. */
@@ -174,9 +174,14 @@ export class ConformanceEngine {
       packet: { identity: this.#identityOf(peer), egress, protocol, port },
       ...this.#outside(peer),
     });
+    // What is outside, and what is only a peer here, has no policy of its own.
+    const hasPolicy = (name: string): boolean => {
+      this.#identityOf(name);
+      return this.#identities.has(name);
+    };
     return [
-      ...(check.direction === 'ingress' ? [] : [side(check.from, check.to, true)]),
-      ...(check.direction === 'egress' ? [] : [side(check.to, check.from, false)]),
+      ...(check.direction !== 'ingress' && hasPolicy(check.from) ? [side(check.from, check.to, true)] : []),
+      ...(check.direction !== 'egress' && hasPolicy(check.to) ? [side(check.to, check.from, false)] : []),
     ];
   }
 
@@ -206,7 +211,7 @@ export class ConformanceEngine {
   /** Names of ports belong to an endpoint, so each has an identity of its own even where labels are equal. */
   #addEndpoints(): void {
     for (const [name, { labels, namedPorts = {} }] of Object.entries(this.#world.endpoints ?? {})) {
-      const set = LabelSet.fromTexts(labels);
+      const set = LabelSet.fromTexts(labels.length > 0 ? labels : ['reserved:init']);
       const isHost = set.has(LABEL_SOURCE.reserved, 'host');
       const identity = isHost ? RESERVED_IDENTITIES.host : numericIdentity(GLOBAL_IDENTITY_MIN + this.#identities.size);
       this.#identities.set(name, identity);
@@ -214,7 +219,7 @@ export class ConformanceEngine {
       this.repository.addSubject(identity);
       const ports = Object.entries(namedPorts).map(
         ([port, { port: number, protocol = 'TCP' }]) =>
-          [port.toLowerCase(), { port: number, protocol: protocolNumber(protocol) }] as const,
+          [port.toLowerCase(), { port: number, protocol: protocolNumber(protocol.toUpperCase()) }] as const,
       );
       if (ports.length > 0) this.repository.setNamedPorts(identity, new Map(ports));
     }

@@ -15,9 +15,10 @@ import { ConformanceEngine, type Question, type Side } from './engine.ts';
 
 for (const { file, cases } of loadCases(join(import.meta.dirname, 'policy'))) {
   const evaluated = cases.filter((one) => one.kind === 'evaluate');
-  if (evaluated.length > 0) test(`checks of ${file}, explained`, () => {
-    for (const one of evaluated) explainCase(one);
-  });
+  if (evaluated.length > 0)
+    test(`checks of ${file}, explained`, () => {
+      for (const one of evaluated) explainCase(one);
+    });
 }
 
 function explainCase(one: EvaluateCase): void {
@@ -67,7 +68,12 @@ function explain(
   const labelsOf = (id: FlowEnd['identity']): FlowEnd['labels'] => repository.labelsOf(id)!;
   const peerId = packet.identity as FlowEnd['identity'];
   const own = { identity: subject, labels: labelsOf(subject), managed: true };
-  const peer = { identity: peerId, labels: labelsOf(peerId), managed: false, ...(peerAddress && { address: peerAddress }) };
+  const peer = {
+    identity: peerId,
+    labels: labelsOf(peerId),
+    managed: false,
+    ...(peerAddress && { address: peerAddress }),
+  };
   const ends = packet.egress ? { from: own, to: peer } : { from: peer, to: own };
   const explanation = explainFlow(repository, { ...ends, protocol: packet.protocol, port: packet.port });
   return { explanation, found: packet.egress ? explanation.egress : explanation.ingress };

@@ -43,7 +43,7 @@ function passesTls({ tls }: Question, portRule: PortRule | undefined): boolean {
   const names = portRule?.serverNames;
   if (names === undefined) return true;
   if (tls === undefined) return portRule?.l7 !== undefined;
-  const { sni } = tls;
+  const { sni = null } = tls;
   return sni !== null && names.some((name) => serverNameMatches(name, sni));
 }
 
@@ -84,7 +84,7 @@ function httpRequest({ method = '', path = '', host = '', headers = {} }: NonNul
     method,
     path,
     host,
-    headers: new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), [value]])),
+    headers: new Map(Object.entries(headers).map(([name, value]) => [name.toLowerCase(), [value].flat()])),
   };
 }
 
