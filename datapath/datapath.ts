@@ -15,13 +15,21 @@ import type { BpfMap } from './ffi/bpf-map.ts';
 import { isErrno } from './ffi/errno.ts';
 import { FolderLock } from './ffi/libc.ts';
 import { type BpfProgram, TC_EGRESS, TC_INGRESS } from './ffi/bpf-program.ts';
-import { adoptOrLoad, pinFolders } from './loader/adoption.ts';
+import { adoptOrLoad, dropPins, pinFolders } from './loader/adoption.ts';
 import { DeviceTracker } from './loader/device-tracker.ts';
 import { ensureHostDevice, type HostDevice } from './loader/host-device.ts';
 import { describeMap, type MapDescription, openMaps, type MapName } from './loader/map-set.ts';
 import type { ObjectConfig } from './loader/object-loader.ts';
 import { checkPreconditions } from './loader/preconditions.ts';
 import { masqueradePorts } from './loader/masquerade-ports.ts';
+import {
+  DEFAULT_TUNNEL_PORT,
+  ensureTunnelDevice,
+  openTunnel,
+  removeTunnelDevice,
+  TUNNEL_DEVICE,
+  type TunnelOptions,
+} from './loader/tunnel-device.ts';
 import { ConntrackMaps, type FlowMaps } from './maps/conntrack.ts';
 import { DeviceMap } from './maps/device-map.ts';
 import { EndpointMap } from './maps/endpoint-map.ts';
@@ -43,7 +51,11 @@ const OBJECTS = {
   'bpf_host.o': ['cil_from_host'],
   'bpf_netdev.o': ['cil_from_netdev'],
 } as const;
-type ProgramName = (typeof OBJECTS)[keyof typeof OBJECTS][number];
+
+/** Loaded only while tunnels are on. */
+const OVERLAY = { object: 'bpf_overlay.o', programs: ['cil_from_overlay'] } as const;
+
+type ProgramName = (typeof OBJECTS)[keyof typeof OBJECTS][number] | (typeof OVERLAY)['programs'][number];
 
 /** Seconds between two trace events of one direction of a flow, at aggregation medium. */
 const REPORT_INTERVAL_S = 5;
@@ -67,6 +79,8 @@ export interface DatapathOptions {
   readonly timeouts?: ConntrackTimeouts;
   /** Source of the ICMP errors that the datapath answers. @default the address that was not reached */
   readonly routerAddresses?: Readonly<Partial<Record<IpFamily, IpAddress>>>;
+  /** Other nodes are reached through tunnels. @default by the node's routes */
+  readonly tunnel?: TunnelOptions;
 }
 
 /** Everything that exists between start and stop. */
@@ -184,9 +198,11 @@ async function open(options: DatapathOptions): Promise<Running> {
     const lock = keep(lockPins(folders.mapDir));
     const links = keep(new Links(attach));
     const host = ensureHostDevice(links, options.mtu, log);
-    const config = buildConfig(options, host);
+    const tunnel = options.tunnel && (await ensureTunnelDevice(links, options.tunnel, log));
+    const config = buildConfig(options, host, tunnel?.ifindex ?? 0);
     const mapSizes = { ...options.mapSizes, ...(options.eventsBytes && { cilium_events: options.eventsBytes }) };
-    for (const [file, programNames] of Object.entries(OBJECTS)) {
+    const objects = { ...OBJECTS, ...(tunnel && { [OVERLAY.object]: OVERLAY.programs }) };
+    for (const [file, programNames] of Object.entries(objects)) {
       const request = { objectPath: `${objectDir}/${file}`, programNames, ...folders, config, mapSizes, log };
       for (const [name, loaded] of adoptOrLoad(request)) {
         programs.set(name, keep(loaded));
@@ -199,6 +215,12 @@ async function open(options: DatapathOptions): Promise<Running> {
     program('cil_from_host').attach(host.peerIfindex, TC_INGRESS);
     for (const link of links.list()) {
       if (link.kind === 'veth' && CONTAINER_DEVICE.test(link.name)) attach(link.ifindex);
+    }
+    if (tunnel !== undefined) {
+      openTunnel(links, tunnel.ifindex, program('cil_from_overlay'));
+    } else {
+      if (await removeTunnelDevice(links)) log.info('Removed device, tunnels are off', { interface: TUNNEL_DEVICE });
+      dropPins(OVERLAY.object, OVERLAY.programs, folders);
     }
     const devices = new DeviceMap(map('cilium_devices'));
     const tracker = new DeviceTracker({ links, devices, program: program('cil_from_netdev'), log });
@@ -251,7 +273,7 @@ function lockPins(mapDir: string): FolderLock {
 }
 
 /** Values of the CONFIG variables of bpf-src/lib/config.h. */
-function buildConfig(options: DatapathOptions, host: HostDevice): ObjectConfig {
+function buildConfig(options: DatapathOptions, host: HostDevice, tunnelIfindex: number): ObjectConfig {
   const timeouts = options.timeouts ?? DEFAULT_TIMEOUTS;
   const ports = masqueradePorts();
   return {
@@ -259,9 +281,9 @@ function buildConfig(options: DatapathOptions, host: HostDevice): ObjectConfig {
     host_mac: host.mac.bytes,
     router_ipv4: options.routerAddresses?.[4]?.bytes ?? new Uint8Array(4),
     router_ipv6: options.routerAddresses?.[6]?.bytes ?? new Uint8Array(16),
-    tunnel_ifindex: 0,
-    tunnel_mtu: 0,
-    tunnel_port: 0,
+    tunnel_ifindex: tunnelIfindex,
+    tunnel_mtu: options.tunnel?.mtu ?? 0,
+    tunnel_port: options.tunnel === undefined ? 0 : (options.tunnel.port ?? DEFAULT_TUNNEL_PORT),
     aggregation: AGGREGATION_LEVELS[options.aggregation],
     report_interval_s: REPORT_INTERVAL_S,
     ct_tcp_established_s: timeouts.tcpEstablishedS,

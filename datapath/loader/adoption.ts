@@ -8,7 +8,7 @@
  * programs, provided that the maps they use are those that are pinned now.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { basename } from 'node:path';
 import { BpfMap } from '../ffi/bpf-map.ts';
 import { BpfProgram } from '../ffi/bpf-program.ts';
@@ -52,6 +52,14 @@ export function adoptOrLoad(request: AdoptRequest): Map<string, BpfProgram> {
   const loaded = loadObject(request);
   mkdirSync(marker);
   return loaded;
+}
+
+/** Forgets the programs of an object that is not wanted any more; those that are attached go with their devices. */
+export function dropPins(object: string, programNames: readonly string[], folders: PinFolders): void {
+  for (const name of readdirSync(folders.markerDir)) {
+    if (name.startsWith(`${basename(object, '.o')}_`)) rmdirSync(`${folders.markerDir}/${name}`);
+  }
+  for (const name of programNames) rmSync(`${folders.programDir}/${name}`, { force: true });
 }
 
 /** Everything that decides what the loaded programs are. */

@@ -13,23 +13,27 @@ import {
   readAttributes,
   readString,
 } from './message.ts';
+import {
+  IFINFO_BYTES,
+  IFLA_ADDRESS,
+  IFLA_IFNAME,
+  IFLA_INFO_DATA,
+  IFLA_INFO_KIND,
+  IFLA_LINKINFO,
+  IFLA_MTU,
+  ifinfo,
+  RTM_NEWLINK,
+} from './link-message.ts';
 import type { RouteSocket } from './route-socket.ts';
+import { decodeVxlan, VXLAN_KIND, type VxlanSettings } from './vxlan.ts';
 
-const RTM_NEWLINK = 16;
 const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 const RTM_SETLINK = 19;
 
-const IFINFO_BYTES = 16;
-const IFLA_ADDRESS = 1;
-const IFLA_IFNAME = 3;
-const IFLA_MTU = 4;
-const IFLA_LINKINFO = 18;
 const IFLA_IFALIAS = 20;
 const IFLA_AF_SPEC = 26;
 const IFLA_EXT_MASK = 29;
-const IFLA_INFO_KIND = 1;
-const IFLA_INFO_DATA = 2;
 const VETH_INFO_PEER = 1;
 const IFLA_INET6_ADDR_GEN_MODE = 8;
 const IN6_ADDR_GEN_MODE_NONE = 1;
@@ -52,6 +56,8 @@ export interface Link {
   readonly alias: string;
   /** "veth", "vxlan" …; empty for hardware and lo. */
   readonly kind: string;
+  /** Of a VXLAN device. */
+  readonly vxlan?: VxlanSettings;
 }
 
 export interface VethEnd {
@@ -69,20 +75,14 @@ export interface LinkChange {
   readonly generateAddresses?: boolean;
 }
 
-function ifinfo(ifindex: number, flags = 0, change = 0): Buffer {
-  const header = Buffer.alloc(IFINFO_BYTES);
-  header.writeInt32LE(ifindex, 4);
-  header.writeUInt32LE(flags, 8);
-  header.writeUInt32LE(change, 12);
-  return header;
-}
-
 function decodeLink(message: Message): Link {
   const { payload } = message;
   const attributes = readAttributes(payload, IFINFO_BYTES);
   const mac = attributes.get(IFLA_ADDRESS);
   const info = attributes.get(IFLA_LINKINFO);
-  const kind = info === undefined ? undefined : readAttributes(info, 0).get(IFLA_INFO_KIND);
+  const details = info === undefined ? undefined : readAttributes(info, 0);
+  const kind = readString(details?.get(IFLA_INFO_KIND) ?? Buffer.alloc(0));
+  const data = details?.get(IFLA_INFO_DATA);
   const alias = attributes.get(IFLA_IFALIAS);
   return {
     ifindex: payload.readInt32LE(4),
@@ -91,7 +91,8 @@ function decodeLink(message: Message): Link {
     up: (payload.readUInt32LE(8) & IFF_UP) !== 0,
     mac: mac?.length === 6 ? new MacAddress(Uint8Array.from(mac)) : undefined,
     alias: alias === undefined ? '' : readString(alias),
-    kind: kind === undefined ? '' : readString(kind),
+    kind,
+    ...(kind === VXLAN_KIND && data !== undefined && { vxlan: decodeVxlan(data) }),
   };
 }
 

@@ -14,6 +14,7 @@ import * as addresses from './address.ts';
 import * as links from './link.ts';
 import { RouteSocket, RouteSubscription } from './route-socket.ts';
 import * as routes from './route.ts';
+import { addVxlan, type VxlanRequest } from './vxlan.ts';
 
 const RTMGRP_IPV4_IFADDR = 0x10;
 const RTMGRP_IPV6_IFADDR = 0x100;
@@ -107,6 +108,11 @@ export class Links {
   /** A pair without programs, both ends down. */
   addPlainVeth(host: links.VethEnd, peer: links.VethEnd): void {
     links.addVeth(this.#socket, host, peer);
+  }
+
+  /** An external VXLAN device, down. */
+  addVxlan(request: VxlanRequest): void {
+    addVxlan(this.#socket, request);
   }
 
   change(ifindex: number, change: links.LinkChange): void {
