@@ -13,6 +13,9 @@ import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
 import type { KvEntry, KvEvent, KvList, Kvstore, Watch } from './kvstore.ts';
 
+/** What happens while nobody follows is known late: not as patient as other work. */
+const RETRY = { minBackoffMs: 250, maxBackoffMs: 5_000 };
+
 export interface PrefixListener {
   /** `old`: what the cache held before. Must not throw. */
   onPut(entry: KvEntry, old: KvEntry | undefined): void;
@@ -44,7 +47,7 @@ export class WatchedPrefix implements Component {
     this.#options = options;
     this.name = `watch ${options.prefix}`;
     const { log, clock } = options;
-    this.#sync = new Controller({ name: this.name, run: () => this.#follow(), log, ...(clock && { clock }) });
+    this.#sync = new Controller({ name: this.name, run: () => this.#follow(), log, ...RETRY, ...(clock && { clock }) });
   }
 
   /** Resolves when the first list is complete, however often that has to be tried. */

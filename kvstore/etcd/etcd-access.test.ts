@@ -98,7 +98,7 @@ test('user and password, rights, and tokens that etcd forgets', async () => {
   const other = await world.connect({ username: 'node', password: 'pw', namespace: 'cilium/' });
   await wire.cut();
   await server.etcdctl(...asRoot, 'put', 'cilium/w/c', '3');
-  await world.pause(3_000); // etcd has forgotten the tokens: a stream has to notice by itself, and so has a request
+  await world.pause(3_000); // etcd has forgotten the tokens: streams and requests each have to notice
   await wire.mend();
   await eventually('the event', () => follower.replica.has('w/c'));
   await eventually('a write', () => other.put('w/b', '2').then(() => true));

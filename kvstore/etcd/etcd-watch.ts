@@ -11,6 +11,7 @@ import { CiliumError } from '../../errors/cilium-error.ts';
 import type { KvEvent, Watch, WatchHandlers } from '../kvstore.ts';
 import type { EtcdConnection } from './etcd-connection.ts';
 import type { EtcdStream } from './etcd-endpoint.ts';
+import { isKind } from './etcd-fault.ts';
 import { toNumber, type EtcdMessages } from './etcd-messages.ts';
 
 type WatchStream = EtcdStream<IWatchRequest, IWatchResponse>;
@@ -32,6 +33,7 @@ export class EtcdWatch implements Watch {
   readonly #start = Promise.withResolvers<undefined>();
   #stream: WatchStream | undefined;
   #isOver = false;
+  #hasNewToken = false;
 
   /** `onOver`: it has ended or was closed. */
   constructor(
@@ -74,15 +76,16 @@ export class EtcdWatch implements Watch {
     try {
       const { stream, failed } = await this.#deps.connection.stream<IWatchRequest, IWatchResponse>('Watch', 'watch');
       this.#stream = stream;
+      const isPresent = (): boolean => !this.#isOver && this.#stream === stream;
       // Cancelling a stream is told as an error, too: this listener stays.
       stream.on('error', (error) => {
-        if (!this.#isOver) this.end('lost', failed(what, error));
+        if (isPresent()) this.end('lost', failed(what, error));
       });
       stream.on('end', () => {
-        if (!this.#isOver) this.end('lost', failed(what, new Error('14 UNAVAILABLE: the stream has ended')));
+        if (isPresent()) this.end('lost', failed(what, new Error('14 UNAVAILABLE: the stream has ended')));
       });
       stream.on('data', (response) => {
-        if (!this.#isOver) this.#receive(response, failed);
+        if (isPresent()) this.#receive(response, failed);
       });
       if (this.#isOver) stream.cancel();
       else {
@@ -97,9 +100,22 @@ export class EtcdWatch implements Watch {
   #receive(response: IWatchResponse, failed: (what: string, error: unknown) => CiliumError): void {
     if (response.compact_revision !== '0') this.end('compacted');
     else if (response.canceled) {
-      this.end('lost', failed(`watch ${this.#prefix}`, new Error(response.cancel_reason || 'etcd ended the watch')));
+      this.#cancelled(failed(`watch ${this.#prefix}`, new Error(response.cancel_reason || 'etcd ended the watch')));
     } else if (response.created) void this.#checkHistory(toNumber(response.header.revision));
     else this.#deliver(response.events);
+  }
+
+  /** etcd looks at a token only here; with a new one it may be well. */
+  #cancelled(error: CiliumError): void {
+    if (this.#hasNewToken || !isKind(error, 'token')) {
+      this.end('lost', error);
+      return;
+    }
+    this.#hasNewToken = true;
+    const refused = this.#stream;
+    this.#stream = undefined;
+    refused?.cancel();
+    void this.#open();
   }
 
   /** A store that has never been where we want to go on from is not the one we know: it has lost its data. */
