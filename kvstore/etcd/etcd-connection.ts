@@ -50,7 +50,7 @@ export class EtcdConnection {
     const failed = (what: string, error: unknown): CiliumError => {
       const fault = toFault(error, this.config);
       this.#note(endpoint, fault);
-      // A stream with a token that is no longer valid is told that it lacks permission.
+      // Older etcd says that a stream lacks permission when its token is no longer valid.
       if (this.config.username !== undefined && fault.kind === 'refused') endpoint.renew();
       return toError(what, endpoint.url, fault, error);
     };

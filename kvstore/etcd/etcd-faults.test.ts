@@ -240,3 +240,29 @@ check('events of any size come in one piece, and lists of any length', async (wo
   await follower.agreesWith(() => world.server.dump());
   assert.equal(follower.lists, 1);
 });
+
+check(
+  'the pages of a list are of one revision, whatever is written meanwhile, and compaction begins it anew',
+  async (world) => {
+    const client = await world.connect({}, {}, { pageEntries: 1 });
+    const both = (value: number): Promise<unknown> =>
+      world.observer.transact({ then: ['a', 'b', 'c'].map((key) => ({ put: `w/${key}`, value: String(value) })) });
+    await both(0);
+    let isDone = false;
+    const writing = (async () => {
+      for (let i = 1; !isDone; i++) await both(i);
+    })();
+    try {
+      for (let i = 0; i < 50; i++) {
+        if (i % 10 === 5) await world.server.compact();
+        const { entries, revision } = await client.list('w/');
+        assert.equal(entries.length, 3);
+        for (const { value, modRevision } of entries)
+          assert.deepEqual([value, modRevision], [entries[0]!.value, revision]);
+      }
+    } finally {
+      isDone = true;
+      await writing;
+    }
+  },
+);
