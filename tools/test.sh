@@ -33,7 +33,7 @@ fail 1" ;;
 
 run check npm run --silent check
 run unit tools/unit-tests.sh
-run packets node --test 'tests/bpf/**/*.test.ts'
+run packets node --import "$PWD/tests/support/fixed-seed.ts" --test 'tests/bpf/**/*.test.ts'
 # One after the other: each starts nodes of its own, and a machine has few processors.
 run integration node --test --test-concurrency=1 'tests/integration/**/*.test.ts'
 # The drivers on other engines than the system's, and Compose 2; fetched once.

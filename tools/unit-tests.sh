@@ -7,4 +7,4 @@ cd "$(dirname "$0")/.."
 for bin in "$PWD"/node_modules/node-linux-*/bin; do PATH=$bin:$PATH; done
 [ $# -gt 0 ] || set -- $(find . \( -name node_modules -o -name dist -o -name .cache -o -path ./tests/bpf -o -path ./tests/integration \) -prune \
 	-o -name '*.test.ts' -print | sort)
-exec node --test --test-concurrency="$(nproc)" "$@"
+exec node --import "$PWD/tests/support/fixed-seed.ts" --test --test-concurrency="$(nproc)" "$@"
