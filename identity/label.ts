@@ -47,9 +47,9 @@ export function parseSelectorKey(text: string): { source: string; key: string } 
   return { source: source || LABEL_SOURCE.any, key: equals < 0 ? rest : rest.slice(0, equals) };
 }
 
-/** `source:key=value`, or `source:key` when the value is empty. */
-export function formatLabel(label: Label): string {
-  return label.value === '' ? `${label.source}:${label.key}` : `${label.source}:${label.key}=${label.value}`;
+/** `source:key=value`, without what is empty of it but the key. */
+export function formatLabel({ source, key, value }: Label): string {
+  return `${source === '' ? '' : `${source}:`}${key}${value === '' ? '' : `=${value}`}`;
 }
 
 /** True when `select` (source `any`: every source) picks `label`; keys and values must be equal. */
