@@ -49,12 +49,12 @@ import { PortNames } from './named-ports.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
-import { PolicyAnswers } from './policy-answers.ts';
-import { importLanguage, NO_PROXY_PORT, RESTORED_LANGUAGE } from './policy-language.ts';
-import { PolicyFolder } from './policy-folder.ts';
-import { PolicyService } from './policy-service.ts';
+import { PolicyAnswers } from './why/policy-answers.ts';
+import { importLanguage, NO_PROXY_PORT, RESTORED_LANGUAGE } from './policy/policy-language.ts';
+import { PolicyFolder } from './policy/policy-folder.ts';
+import { PolicyService } from './policy/policy-service.ts';
 import { RestServer } from './rest/server.ts';
-import { SeenFlows } from './seen-flows.ts';
+import { SeenFlows } from './why/seen-flows.ts';
 import { Services } from './services.ts';
 import { StatusReport } from './status.ts';
 

@@ -24,8 +24,8 @@ import type { PolicySource } from '../policy/resources/policy-item.ts';
 import { endpointModel } from './endpoint-model.ts';
 import type { Identities } from './identities.ts';
 import type { MonitorHub } from './monitor-hub.ts';
-import { planOf } from './policy-plan.ts';
-import type { PolicyService } from './policy-service.ts';
+import { planOf } from './policy/policy-plan.ts';
+import type { PolicyService } from './policy/policy-service.ts';
 import type {
   AgentServices,
   PolicyDeletion,

@@ -16,7 +16,7 @@ import type { Collector } from './collector.ts';
 import type { DockerEngine } from './docker.ts';
 import { monotonicSeconds } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
-import type { PolicyFolder } from './policy-folder.ts';
+import type { PolicyFolder } from './policy/policy-folder.ts';
 
 const PAGE_BYTES = 4096;
 const TCP = 6;

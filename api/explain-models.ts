@@ -6,7 +6,7 @@ import { labels } from './models.ts';
 
 export const FLOW_PROTOCOLS = ['ANY', 'TCP', 'UDP', 'SCTP', 'ICMP', 'ICMPv6'] as const;
 
-/** The first packet of a flow; ends as people name them (agent/flow-ends.ts). */
+/** The first packet of a flow; ends as people name them (agent/why/flow-ends.ts). */
 export const flowQuestion = z.strictObject({
   from: z.string().min(1),
   to: z.string().min(1),

@@ -5,7 +5,7 @@
  * a group that replaces the last one, and prints the number of each that was answered. To be killed.
  */
 import { writeSync } from 'node:fs';
-import { PolicyService } from '../../agent/policy-service.ts';
+import { PolicyService } from '../../agent/policy/policy-service.ts';
 import { numericIdentity } from '../../identity/numeric-identity.ts';
 import { PolicyRepository } from '../../policy/repository.ts';
 import { silentLogger } from '../../runtime/logger.ts';

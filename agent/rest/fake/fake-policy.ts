@@ -10,9 +10,9 @@ import type { PolicyEntry } from '../../../policy/map-entry.ts';
 import { replacedRules } from '../../../policy/replacement.ts';
 import { PolicyRepository } from '../../../policy/repository.ts';
 import { parseSources } from '../../../policy/resources/policy-source.ts';
-import { PolicyAnswers } from '../../policy-answers.ts';
-import { NO_PROXY_PORT } from '../../policy-language.ts';
-import { SeenFlows } from '../../seen-flows.ts';
+import { PolicyAnswers } from '../../why/policy-answers.ts';
+import { NO_PROXY_PORT } from '../../policy/policy-language.ts';
+import { SeenFlows } from '../../why/seen-flows.ts';
 
 export class FakePolicy {
   readonly repository: PolicyRepository;

@@ -16,7 +16,7 @@ import { CiliumError } from '../../../errors/cilium-error.ts';
 import { parseLabel, selectsLabel } from '../../../identity/label.ts';
 import type { PolicySource } from '../../../policy/resources/policy-item.ts';
 import { parseSources } from '../../../policy/resources/policy-source.ts';
-import { planOf } from '../../policy-plan.ts';
+import { planOf } from '../../policy/policy-plan.ts';
 import { FakePolicy } from './fake-policy.ts';
 import type { AgentServices, MonitorListener, PolicyDeletion, PolicyImportOptions, PolicyView } from '../services.ts';
 

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Who is meant by a word on a command line: an endpoint, a container, an address, an identity, an entity, labels. */
-import type { Endpoint } from '../api/models.ts';
-import type { FlowEndModel } from '../api/explain-models.ts';
-import { CiliumError } from '../errors/cilium-error.ts';
-import { LabelSet } from '../identity/label-set.ts';
-import { LABEL_SOURCE, parseLabel, type Label } from '../identity/label.ts';
-import { numericIdentity, RESERVED_IDENTITIES, type ReservedName } from '../identity/numeric-identity.ts';
-import { IpAddress, type IpFamily } from '../net/ip.ts';
-import type { PolicyRepository } from '../policy/repository.ts';
-import type { FlowEnd } from '../policy/why/flow-end.ts';
-import { isManaged } from '../policy/why/subject.ts';
-import { ENDPOINT_PREFIXES, findEndpoint } from './rest/endpoint-reference.ts';
+import type { Endpoint } from '../../api/models.ts';
+import type { FlowEndModel } from '../../api/explain-models.ts';
+import { CiliumError } from '../../errors/cilium-error.ts';
+import { LabelSet } from '../../identity/label-set.ts';
+import { LABEL_SOURCE, parseLabel, type Label } from '../../identity/label.ts';
+import { numericIdentity, RESERVED_IDENTITIES, type ReservedName } from '../../identity/numeric-identity.ts';
+import { IpAddress, type IpFamily } from '../../net/ip.ts';
+import type { PolicyRepository } from '../../policy/repository.ts';
+import type { FlowEnd } from '../../policy/why/flow-end.ts';
+import { isManaged } from '../../policy/why/subject.ts';
+import { ENDPOINT_PREFIXES, findEndpoint } from '../rest/endpoint-reference.ts';
 
 export interface FlowEndsDeps {
   readonly endpoints: () => readonly Endpoint[];

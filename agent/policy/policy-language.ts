@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** What rules may say to this agent. */
-import { DATAPATH_LANGUAGE, type Language } from '../policy/language.ts';
-import type { AgentOptions } from './options.ts';
+import { DATAPATH_LANGUAGE, type Language } from '../../policy/language.ts';
+import type { AgentOptions } from '../options.ts';
 
 /**
  * Stands in the policy maps where a proxy's port will: the kernel drops what would have to go there, with the reason

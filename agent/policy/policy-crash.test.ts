@@ -6,10 +6,10 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
-import { openPolicy } from '../tests/support/policy-writer.ts';
-import { temporaryFolder } from '../tests/support/temporary-folder.ts';
+import { openPolicy } from '../../tests/support/policy-writer.ts';
+import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
 
-const WRITER = join(import.meta.dirname, '../tests/support/policy-writer.ts');
+const WRITER = join(import.meta.dirname, '../../tests/support/policy-writer.ts');
 const WRITES_PER_ROUND = 150;
 
 test('killed with -9 while it imports and compacts, the agent has all that was answered and at most one more', async (t) => {

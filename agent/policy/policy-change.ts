@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Changes of the policy, and those that follow from watched files. */
-import { CiliumError } from '../errors/cilium-error.ts';
-import type { NamedCidrGroup } from '../policy/resources/cidr-group.ts';
-import type { PolicyContent } from '../policy/resources/policy-source.ts';
-import type { Rule } from '../policy/rule.ts';
+import { CiliumError } from '../../errors/cilium-error.ts';
+import type { NamedCidrGroup } from '../../policy/resources/cidr-group.ts';
+import type { PolicyContent } from '../../policy/resources/policy-source.ts';
+import type { Rule } from '../../policy/rule.ts';
 import type { PolicyElement } from './policy-store.ts';
 import { sameContent } from './watched-content.ts';
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { verdictRecord, type FakeVerdict } from './fake/verdict-record.ts';
+import { verdictRecord, type FakeVerdict } from '../fake/verdict-record.ts';
 import { MAX_FLOWS, MAX_FLOWS_OF_ENDPOINT, MAX_VERDICTS_IN_TICK, SeenFlows, TICK_MS } from './seen-flows.ts';
 
 class World {

@@ -4,7 +4,7 @@
  * What a change of the rules would do to the endpoints of this node and to the flows seen. A flow between two endpoints
  * passes both policies, so it is asked of both and the worse verdict counts.
  */
-import type { Endpoint } from '../api/models.ts';
+import type { Endpoint } from '../../api/models.ts';
 import type {
   FlowDifferenceEnd,
   FlowDifferenceModel,
@@ -12,13 +12,13 @@ import type {
   PolicyDifferenceModel,
   SimulatedPeerModel,
   SimulatedVerdict,
-} from '../api/simulation-models.ts';
-import { numericIdentity, type NumericIdentity } from '../identity/numeric-identity.ts';
-import { IpAddress } from '../net/ip.ts';
-import type { Direction } from '../policy/rule.ts';
-import type { PolicyRepository } from '../policy/repository.ts';
-import type { PolicyDifference, Simulation } from '../policy/simulation.ts';
-import type { SimulatedFlow, SimulatedPeer } from '../policy/why/subject-change.ts';
+} from '../../api/simulation-models.ts';
+import { numericIdentity, type NumericIdentity } from '../../identity/numeric-identity.ts';
+import { IpAddress } from '../../net/ip.ts';
+import type { Direction } from '../../policy/rule.ts';
+import type { PolicyRepository } from '../../policy/repository.ts';
+import type { PolicyDifference, Simulation } from '../../policy/simulation.ts';
+import type { SimulatedFlow, SimulatedPeer } from '../../policy/why/subject-change.ts';
 import type { FlowEndpoint, FlowPair } from './flow-pairs.ts';
 import { packetText, packetsText } from './why-texts.ts';
 

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Answers what people ask about the policy, as models of the API; changes nothing. */
-import type { CheckedFlowQuestion, FlowExplanationModel } from '../api/explain-models.ts';
-import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../api/policy-models.ts';
-import type { SimulationModel } from '../api/simulation-models.ts';
-import { LabelSet } from '../identity/label-set.ts';
-import { parseSelectLabel } from '../identity/label.ts';
-import type { NumericIdentity } from '../identity/numeric-identity.ts';
-import { IpAddress } from '../net/ip.ts';
-import { explainFlow } from '../policy/explain-flow.ts';
-import { IP_PROTOCOL, type PolicyEntry } from '../policy/map-entry.ts';
-import type { CidrGroup } from '../policy/peer-selectors.ts';
-import type { ImportOptions } from '../policy/replacement.ts';
-import type { PolicyRepository, SelectorInfo } from '../policy/repository.ts';
-import { simulateImport } from '../policy/simulation.ts';
-import { tracePolicy } from '../policy/trace.ts';
+import type { CheckedFlowQuestion, FlowExplanationModel } from '../../api/explain-models.ts';
+import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../../api/policy-models.ts';
+import type { SimulationModel } from '../../api/simulation-models.ts';
+import { LabelSet } from '../../identity/label-set.ts';
+import { parseSelectLabel } from '../../identity/label.ts';
+import type { NumericIdentity } from '../../identity/numeric-identity.ts';
+import { IpAddress } from '../../net/ip.ts';
+import { explainFlow } from '../../policy/explain-flow.ts';
+import { IP_PROTOCOL, type PolicyEntry } from '../../policy/map-entry.ts';
+import type { CidrGroup } from '../../policy/peer-selectors.ts';
+import type { ImportOptions } from '../../policy/replacement.ts';
+import type { PolicyRepository, SelectorInfo } from '../../policy/repository.ts';
+import { simulateImport } from '../../policy/simulation.ts';
+import { tracePolicy } from '../../policy/trace.ts';
 import { explanationModel, referencesTo } from './explanation-model.ts';
 import { flowPairs } from './flow-pairs.ts';
 import { containerLabel, FlowEnds, type FlowEndsDeps, type NamedEnd } from './flow-ends.ts';
-import type { PolicyService } from './policy-service.ts';
-import type { PolicyImportOptions, PolicyQuestions, SimulatedChange } from './rest/services.ts';
+import type { PolicyService } from '../policy/policy-service.ts';
+import type { PolicyImportOptions, PolicyQuestions, SimulatedChange } from '../rest/services.ts';
 import type { SeenFlows } from './seen-flows.ts';
 import { flowDifferences, policyDifferences, sidesOf } from './simulation.ts';
 import { traceText } from './trace-text.ts';

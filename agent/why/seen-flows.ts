@@ -11,9 +11,9 @@
  * longest, so what one container does displaces only what it and its peers did; and so many verdicts are taken in a
  * tick, what comes beyond them is only counted. Budget: 0.3 µs a verdict.
  */
-import { VerdictCursor } from '../datapath/events/verdict-cursor.ts';
-import { LOCAL_IDENTITY_MIN, RESERVED_IDENTITIES } from '../identity/numeric-identity.ts';
-import type { Direction } from '../policy/rule.ts';
+import { VerdictCursor } from '../../datapath/events/verdict-cursor.ts';
+import { LOCAL_IDENTITY_MIN, RESERVED_IDENTITIES } from '../../identity/numeric-identity.ts';
+import type { Direction } from '../../policy/rule.ts';
 
 /** One endpoint, one direction. */
 export const MAX_FLOWS_OF_ENDPOINT = 256;

@@ -4,13 +4,13 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseSelectLabel } from '../identity/label.ts';
-import { numericIdentity } from '../identity/numeric-identity.ts';
-import { PolicyRepository } from '../policy/repository.ts';
-import { systemClock } from '../runtime/clock.ts';
-import { silentLogger } from '../runtime/logger.ts';
-import { re2 } from '../runtime/re2.ts';
-import { temporaryFolder } from '../tests/support/temporary-folder.ts';
+import { parseSelectLabel } from '../../identity/label.ts';
+import { numericIdentity } from '../../identity/numeric-identity.ts';
+import { PolicyRepository } from '../../policy/repository.ts';
+import { systemClock } from '../../runtime/clock.ts';
+import { silentLogger } from '../../runtime/logger.ts';
+import { re2 } from '../../runtime/re2.ts';
+import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
 import { PolicyFolder } from './policy-folder.ts';
 import { PolicyService } from './policy-service.ts';
 

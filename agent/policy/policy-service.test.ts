@@ -4,15 +4,15 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
-import { LabelSet } from '../identity/label-set.ts';
-import { parseLabel, parseSelectLabel } from '../identity/label.ts';
-import { numericIdentity } from '../identity/numeric-identity.ts';
-import { WHOLE_LANGUAGE } from '../policy/language.ts';
-import { PolicyRepository } from '../policy/repository.ts';
-import { Journal } from '../runtime/journal.ts';
-import { silentLogger } from '../runtime/logger.ts';
-import { re2 } from '../runtime/re2.ts';
+import { CiliumError, isCiliumError } from '../../errors/cilium-error.ts';
+import { LabelSet } from '../../identity/label-set.ts';
+import { parseLabel, parseSelectLabel } from '../../identity/label.ts';
+import { numericIdentity } from '../../identity/numeric-identity.ts';
+import { WHOLE_LANGUAGE } from '../../policy/language.ts';
+import { PolicyRepository } from '../../policy/repository.ts';
+import { Journal } from '../../runtime/journal.ts';
+import { silentLogger } from '../../runtime/logger.ts';
+import { re2 } from '../../runtime/re2.ts';
 import { importLanguage, RESTORED_LANGUAGE } from './policy-language.ts';
 import { PolicyService } from './policy-service.ts';
 

@@ -4,18 +4,18 @@
  * Rules and CIDR groups on their way in and out: checked, remembered on disk, resolved, in force; in this order, one
  * change at a time. What cannot be remembered is refused, so what is in force is always what a restart would bring back.
  */
-import { CiliumError, describeError } from '../errors/cilium-error.ts';
-import type { Label } from '../identity/label.ts';
-import type { Language } from '../policy/language.ts';
-import { hasLabels, replacedRules, type ImportOptions } from '../policy/replacement.ts';
-import type { PolicyRepository } from '../policy/repository.ts';
-import { cidrGroupToJson, type NamedCidrGroup } from '../policy/resources/cidr-group.ts';
-import type { ResourceOptions } from '../policy/resources/metadata.ts';
-import type { PolicySource } from '../policy/resources/policy-item.ts';
-import { parseSources, type PolicyContent } from '../policy/resources/policy-source.ts';
-import { ruleToJson } from '../policy/rule-json.ts';
-import type { Logger } from '../runtime/logger.ts';
-import { SerialQueue } from '../runtime/serial-queue.ts';
+import { CiliumError, describeError } from '../../errors/cilium-error.ts';
+import type { Label } from '../../identity/label.ts';
+import type { Language } from '../../policy/language.ts';
+import { hasLabels, replacedRules, type ImportOptions } from '../../policy/replacement.ts';
+import type { PolicyRepository } from '../../policy/repository.ts';
+import { cidrGroupToJson, type NamedCidrGroup } from '../../policy/resources/cidr-group.ts';
+import type { ResourceOptions } from '../../policy/resources/metadata.ts';
+import type { PolicySource } from '../../policy/resources/policy-item.ts';
+import { parseSources, type PolicyContent } from '../../policy/resources/policy-source.ts';
+import { ruleToJson } from '../../policy/rule-json.ts';
+import type { Logger } from '../../runtime/logger.ts';
+import { SerialQueue } from '../../runtime/serial-queue.ts';
 import { PolicyStore, type PolicyElement } from './policy-store.ts';
 import { changesOfFiles, contentByFile, fileOf, joinedChange, NOTHING, type PolicyChange } from './policy-change.ts';
 

@@ -4,8 +4,8 @@
  * The log of a policy trace: nested lines, in the structure that Cilium's has. First each rule with what it says of the
  * peer's labels, then the verdict of the labels alone, then the ports where they decide.
  */
-import type { DirectionTrace, PolicyTrace, PortTrace } from '../policy/trace.ts';
-import type { EntryStep, PeerStep, RuleStep } from '../policy/why/steps.ts';
+import type { DirectionTrace, PolicyTrace, PortTrace } from '../../policy/trace.ts';
+import type { EntryStep, PeerStep, RuleStep } from '../../policy/why/steps.ts';
 import { labelsText, missingText, packetText, peerText, portsText, ruleText, settingText } from './why-texts.ts';
 
 const WORDS = {

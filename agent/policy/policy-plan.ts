@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** What an import would do, for `policy import --dry-run`. */
-import type { PolicyPlan } from '../api/models.ts';
-import { formatLabel } from '../identity/label.ts';
-import type { PolicyRepository } from '../policy/repository.ts';
-import type { PolicyContent } from '../policy/resources/policy-source.ts';
-import { policiesAfter } from '../policy/trial.ts';
+import type { PolicyPlan } from '../../api/models.ts';
+import { formatLabel } from '../../identity/label.ts';
+import type { PolicyRepository } from '../../policy/repository.ts';
+import type { PolicyContent } from '../../policy/resources/policy-source.ts';
+import { policiesAfter } from '../../policy/trial.ts';
 import type { PolicyChange } from './policy-change.ts';
 
 /** Throws what the import would. */

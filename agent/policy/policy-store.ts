@@ -7,15 +7,15 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { CiliumError } from '../errors/cilium-error.ts';
-import { cidrGroupToJson, type NamedCidrGroup } from '../policy/resources/cidr-group.ts';
-import type { ResourceOptions } from '../policy/resources/metadata.ts';
-import { parseSources, type PolicyContent } from '../policy/resources/policy-source.ts';
-import { ruleToJson } from '../policy/rule-json.ts';
-import type { Rule, RuleOrigin } from '../policy/rule.ts';
-import { formatPath, PolicyValidationError } from '../policy/validation-error.ts';
-import { Journal } from '../runtime/journal.ts';
-import { corruptFile, readJsonFile, syncFolder } from '../runtime/state-file.ts';
+import { CiliumError } from '../../errors/cilium-error.ts';
+import { cidrGroupToJson, type NamedCidrGroup } from '../../policy/resources/cidr-group.ts';
+import type { ResourceOptions } from '../../policy/resources/metadata.ts';
+import { parseSources, type PolicyContent } from '../../policy/resources/policy-source.ts';
+import { ruleToJson } from '../../policy/rule-json.ts';
+import type { Rule, RuleOrigin } from '../../policy/rule.ts';
+import { formatPath, PolicyValidationError } from '../../policy/validation-error.ts';
+import { Journal } from '../../runtime/journal.ts';
+import { corruptFile, readJsonFile, syncFolder } from '../../runtime/state-file.ts';
 import { asWatched } from './watched-content.ts';
 
 /** What is stored, got and deleted one by one. */

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Parts of rules and reasons in the words that trace and explain share. */
-import type { LabelSet } from '../identity/label-set.ts';
-import { formatLabel } from '../identity/label.ts';
-import { IP_PROTOCOL } from '../policy/map-entry.ts';
-import { peerToJson } from '../policy/rule-json.ts';
-import type { IcmpField, Peer, PortRule, PortSpec, Rule } from '../policy/rule.ts';
-import type { AllowingSetting } from '../policy/why/judge.ts';
-import type { PortChange } from '../policy/why/port-sweep.ts';
-import type { SelectorStep } from '../policy/why/steps.ts';
+import type { LabelSet } from '../../identity/label-set.ts';
+import { formatLabel } from '../../identity/label.ts';
+import { IP_PROTOCOL } from '../../policy/map-entry.ts';
+import { peerToJson } from '../../policy/rule-json.ts';
+import type { IcmpField, Peer, PortRule, PortSpec, Rule } from '../../policy/rule.ts';
+import type { AllowingSetting } from '../../policy/why/judge.ts';
+import type { PortChange } from '../../policy/why/port-sweep.ts';
+import type { SelectorStep } from '../../policy/why/steps.ts';
 
 const SETTINGS: Readonly<Record<AllowingSetting, string>> = {
   'enforcement-never': 'policy enforcement is off (mode never)',

@@ -3,8 +3,8 @@
 /** The policy files in a folder and below it, with what tells whether they changed since they were last looked at. */
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { CiliumError } from '../errors/cilium-error.ts';
-import { isErrno } from '../runtime/state-file.ts';
+import { CiliumError } from '../../errors/cilium-error.ts';
+import { isErrno } from '../../runtime/state-file.ts';
 
 /** Nobody reads more of a folder's policy than this; behind it is a loop or a mistake. */
 export const MAX_FILES = 10_000;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Rules and CIDR groups of watched files: how they are marked, and whether two are the same. */
-import { cidrGroupToJson, type NamedCidrGroup } from '../policy/resources/cidr-group.ts';
-import type { PolicyContent } from '../policy/resources/policy-source.ts';
-import { ruleToJson } from '../policy/rule-json.ts';
-import type { Rule } from '../policy/rule.ts';
+import { cidrGroupToJson, type NamedCidrGroup } from '../../policy/resources/cidr-group.ts';
+import type { PolicyContent } from '../../policy/resources/policy-source.ts';
+import { ruleToJson } from '../../policy/rule-json.ts';
+import type { Rule } from '../../policy/rule.ts';
 
 /** What `policy get` and `policy delete` find them by, as in Cilium. */
 const DIRECTORY = 'directory';

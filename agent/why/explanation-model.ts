@@ -9,16 +9,16 @@ import type {
   RuleHit,
   RuleReference,
   SuggestionModel,
-} from '../api/explain-models.ts';
-import type { Endpoint } from '../api/models.ts';
-import { formatLabel } from '../identity/label.ts';
-import type { Cause, DirectionExplanation, ExplainedHit, FlowExplanation } from '../policy/explain-flow.ts';
-import { lookupEntry } from '../policy/lookup.ts';
-import type { PolicyEntry } from '../policy/map-entry.ts';
-import type { Rule, Section } from '../policy/rule.ts';
-import type { Suggestion } from '../policy/suggestion.ts';
-import { verdictOf, type PacketVerdict } from '../policy/why/judge.ts';
-import type { EntryStep, RuleStep } from '../policy/why/steps.ts';
+} from '../../api/explain-models.ts';
+import type { Endpoint } from '../../api/models.ts';
+import { formatLabel } from '../../identity/label.ts';
+import type { Cause, DirectionExplanation, ExplainedHit, FlowExplanation } from '../../policy/explain-flow.ts';
+import { lookupEntry } from '../../policy/lookup.ts';
+import type { PolicyEntry } from '../../policy/map-entry.ts';
+import type { Rule, Section } from '../../policy/rule.ts';
+import type { Suggestion } from '../../policy/suggestion.ts';
+import { verdictOf, type PacketVerdict } from '../../policy/why/judge.ts';
+import type { EntryStep, RuleStep } from '../../policy/why/steps.ts';
 import type { NamedEnd } from './flow-ends.ts';
 import { missingText, originText, packetText, peerText, portsText, settingText } from './why-texts.ts';
 
