@@ -93,10 +93,10 @@ export class PolicyFolder implements Component {
   }
 
   async stop(): Promise<void> {
-    clearTimeout(this.#settling);
     await this.#controller.stop();
     for (const watcher of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
+    clearTimeout(this.#settling); // until then a watcher may have started it anew
   }
 
   async #scan(): Promise<void> {
