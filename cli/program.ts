@@ -38,7 +38,7 @@ export const COMMANDS: Readonly<Record<string, CommandGroup>> = {
     load: async () => (await import('./commands/identity.ts')).register,
   },
   policy: {
-    description: 'Rules: import, show, delete, check',
+    description: 'Rules: import, show, delete, check, explain, simulate',
     load: async () => (await import('./commands/policy.ts')).register,
   },
   monitor: {

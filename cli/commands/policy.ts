@@ -35,7 +35,7 @@ interface WaitOptions {
 const FILES_HELP = 'files or folders of rules and resources, JSON or YAML; - for standard input';
 
 export function register(program: Command, context: Context): void {
-  const group = program.command('policy').description('Rules: import, show, delete, check');
+  const group = program.command('policy').description('Rules: import, show, delete, check, explain, simulate');
   withOutput(group.command('import'))
     .description('Add rules, all or none; answers when every endpoint enforces them')
     .argument('<path...>', FILES_HELP)
