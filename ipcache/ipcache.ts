@@ -12,9 +12,10 @@ import { PrefixTrie } from '../net/prefix-trie.ts';
 
 /**
  * Who speaks, the weakest first. `generated`: prefixes that rules name. `kvstore`: endpoints of other nodes; they stay
- * what they are when a rule names their address. `agent-local`: what this node knows itself.
+ * what they are when a rule names their address. `cluster`: ranges and addresses of nodes, which are weaker than what is
+ * known of a single endpoint. `agent-local`: what this node knows itself.
  */
-export const IPCACHE_SOURCES = ['generated', 'kvstore', 'agent-local'] as const;
+export const IPCACHE_SOURCES = ['generated', 'cluster', 'kvstore', 'agent-local'] as const;
 export type IpcacheSource = (typeof IPCACHE_SOURCES)[number];
 
 export interface IpcacheEntry {
