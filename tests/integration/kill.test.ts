@@ -7,17 +7,11 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LabNode } from '../../lab/node.ts';
 import { addressesOf, pidOf } from '../support/containers.ts';
-import {
-  type Place,
-  Traffic,
-  type TrafficCommand,
-  type TrafficOptions,
-  type TrafficResults,
-} from '../traffic/traffic.ts';
+import { Load } from '../support/load.ts';
 import { eventually, labForTests } from './support.ts';
 
 const KILLS = 20;
@@ -62,29 +56,6 @@ async function importPolicy(node: LabNode, rules: object[]): Promise<void> {
 
 function runContainer(node: LabNode, id: string): Promise<string> {
   return node.docker(['run', '-d', '--network', NETWORK, '-l', `id=${id}`, 'busybox', 'sleep', '2147483647']);
-}
-
-/** All traffic of the test, by the sub-command and what it is about: "crr ipv4". */
-class Load {
-  readonly #running = new Map<string, Traffic<TrafficCommand>>();
-  readonly results = new Map<string, TrafficResults[TrafficCommand]>();
-
-  async start(t: TestContext, place: Place, command: TrafficCommand, about: string, options: TrafficOptions) {
-    const traffic = await Traffic.start(place, command, options);
-    t.after(() => traffic.stop().catch(() => undefined));
-    this.#running.set(`${command} ${about}`, traffic);
-  }
-
-  /** In the reverse order of their start, so that senders end before receivers do. */
-  async stop(): Promise<void> {
-    for (const [name, traffic] of [...this.#running].toReversed()) this.results.set(name, await traffic.stop());
-  }
-
-  result<C extends TrafficCommand>(name: `${C} ${string}`): TrafficResults[C] {
-    const result = this.results.get(name);
-    assert.ok(result, name);
-    return result as TrafficResults[C];
-  }
 }
 
 test('privileged: 20 kills of the agent lose no packet and let nothing forbidden through', async (t) => {

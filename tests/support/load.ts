@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Several sub-commands of the traffic tool that run at once, and what each of them counted. */
+import assert from 'node:assert/strict';
+import type { TestContext } from 'node:test';
+import {
+  type Place,
+  Traffic,
+  type TrafficCommand,
+  type TrafficOptions,
+  type TrafficResults,
+} from '../traffic/traffic.ts';
+
+/** All traffic of a test, by the sub-command and what it is about: "crr ipv4". It ends with the test at the latest. */
+export class Load {
+  readonly #running = new Map<string, Traffic<TrafficCommand>>();
+  readonly results = new Map<string, TrafficResults[TrafficCommand]>();
+
+  async start(t: TestContext, place: Place, command: TrafficCommand, about: string, options: TrafficOptions) {
+    const traffic = await Traffic.start(place, command, options);
+    t.after(() => traffic.stop().catch(() => undefined));
+    this.#running.set(`${command} ${about}`, traffic);
+  }
+
+  /** In the reverse order of their start, so that senders end before receivers do. */
+  async stop(): Promise<void> {
+    for (const [name, traffic] of [...this.#running].toReversed()) this.results.set(name, await traffic.stop());
+  }
+
+  result<C extends TrafficCommand>(name: `${C} ${string}`): TrafficResults[C] {
+    const result = this.results.get(name);
+    assert.ok(result, name);
+    return result as TrafficResults[C];
+  }
+}
