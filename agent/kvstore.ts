@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** Which key-value store the options ask for. etcd's client takes a while to load, so only who uses it loads it. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { EmbeddedKvstore } from '../kvstore/embedded/embedded-kvstore.ts';
 import { EmbeddedEngine } from '../kvstore/embedded/engine.ts';
+import { etcdConfigOf, parseKvstoreOpt } from '../kvstore/etcd/kvstore-opt.ts';
 import type { Kvstore } from '../kvstore/kvstore.ts';
 import { systemClock } from '../runtime/clock.ts';
 import type { Component } from '../runtime/component.ts';
@@ -33,36 +33,9 @@ export async function openKvstore(options: KvstoreOptions, log: Logger): Promise
     return { store: new EmbeddedKvstore(engine), foundation: [engine], nodeKey: options.nodeName };
   }
   const { EtcdKvstore } = await import('../kvstore/etcd/etcd-kvstore.ts');
-  const { parseConfigFile } = await import('../kvstore/etcd/etcd-config-file.ts');
-  const config =
-    etcd.config === undefined
-      ? { endpoints: etcd.addresses }
-      : parseConfigFile(etcd.config, await readConfig(etcd.config));
+  const config = await etcdConfigOf(etcd);
   const store = new EtcdKvstore({ config, log, clock: systemClock });
   return { store, foundation: [], nodeKey: nodeAddress() ?? options.nodeName };
-}
-
-function parseKvstoreOpt(entries: readonly string[]): { addresses: string[]; config: string | undefined } {
-  const addresses: string[] = [];
-  let config: string | undefined;
-  for (const entry of entries) {
-    const [, name, value] = /^([\w.]+)=(.+)$/.exec(entry) ?? [];
-    if (name === 'etcd.address') addresses.push(value!);
-    else if (name === 'etcd.config') config = value;
-    else throw invalid(`--kvstore-opt ${entry}: expected etcd.address=URL or etcd.config=FILE`);
-  }
-  if (config !== undefined && addresses.length > 0) {
-    throw invalid('--kvstore-opt: expected either etcd.address or etcd.config, found both');
-  }
-  return { addresses, config };
-}
-
-async function readConfig(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new CiliumError('InvalidArgument', `--kvstore-opt etcd.config=${path} cannot be read`, {}, cause);
-  }
 }
 
 function invalid(message: string): CiliumError {
