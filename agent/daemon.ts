@@ -238,6 +238,7 @@ function components(
     log: subsystem('endpoint'),
   });
   endpoints.onChange((event, { id, identity }) => {
+    if (event === 'renamed') return;
     monitor.publish({ type: `Endpoint ${event}`, message: { id, ...(identity && { labels: identity.labels }) } });
     if (event === 'deleted') {
       monitor.drain(); // what it did at last is not to be counted after it is forgotten

@@ -54,7 +54,7 @@ const NETWORK = {
   Options: {},
 };
 const CONTAINER = { Id: 'abc', Names: ['/app1'], Image: 'web', Labels: { id: 'app1' } };
-const FOUND = { id: 'abc', name: 'app1', image: 'web', labels: { id: 'app1' } };
+const FOUND = { id: 'abc', name: 'app1', image: 'web', labels: { id: 'app1' }, network: 'net' };
 const CONTAINERS = { abc: { Name: 'app1', EndpointID: ENDPOINT_ID, IPv4Address: '', IPv6Address: '' } };
 
 /** Answers with the network and its endpoints, and with containers; remembers what was asked. */

@@ -63,6 +63,8 @@ export interface DockerContainer {
   readonly name: string;
   readonly image: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Name of the network that it was looked for on. */
+  readonly network: string;
 }
 
 export class DockerEngine {
@@ -118,7 +120,7 @@ export class DockerEngine {
       const name = entry?.[1].Name;
       const container =
         name === undefined ? undefined : (named(name, await recent) ?? (await this.#containerNamed(name)));
-      if (container) return container;
+      if (container && network) return { ...container, network: network.Name };
       await this.#clock.sleep(ASK_AGAIN_MS, signal).catch(() => undefined);
     }
     return undefined;
@@ -154,7 +156,7 @@ export class DockerEngine {
     return networks.filter((network) => network !== undefined);
   }
 
-  async #containerNamed(name: string): Promise<DockerContainer | undefined> {
+  async #containerNamed(name: string): Promise<Omit<DockerContainer, 'network'> | undefined> {
     const exact = `^/${name.replace(/[^a-zA-Z0-9]/g, '\\$&')}$`;
     return named(name, await this.#containers({ all: true, filters: { name: [exact] } }));
   }
@@ -178,7 +180,7 @@ export class DockerEngine {
   }
 }
 
-function named(name: string, containers: readonly ListedContainer[]): DockerContainer | undefined {
+function named(name: string, containers: readonly ListedContainer[]): Omit<DockerContainer, 'network'> | undefined {
   const found = containers.find(({ Names }) => Names.includes(`/${name}`));
   return found && { id: found.Id, name, image: found.Image, labels: found.Labels ?? {} };
 }

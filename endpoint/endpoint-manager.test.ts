@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { IpAddress } from '../net/ip.ts';
 import { silentLogger } from '../runtime/logger.ts';
 import type { EndpointManager } from './endpoint-manager.ts';
 import type { Endpoint } from './endpoint.ts';
+import { namesOn } from './endpoint.ts';
 import { EP1, EP2, identityOf, request, World } from './fake/world.ts';
 import { EndpointStore } from './store.ts';
 
@@ -357,4 +358,45 @@ test('two endpoints that ask for one address at the same time do not both get it
     ['fulfilled', 'rejected'],
   );
   assert.equal(world.links.size, 1);
+});
+
+test('what a container is called now is told once and survives a restart', async () => {
+  const world = new World();
+  const manager = world.manager();
+  await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  const { endpoint } = await manager.join(EP1);
+  const changes: string[] = [];
+  manager.onChange((event) => changes.push(event));
+  assert.equal(namesOn(endpoint.identity!.container), undefined, 'nobody has said which network it is');
+  const names = { name: 'new', network: 'net1', aliases: ['web', 'new'] };
+  await manager.rename(EP1, names);
+  await manager.rename(EP1, { ...names });
+  await manager.rename(EP2, names);
+  assert.deepEqual(changes, ['renamed']);
+  const restarted = world.manager();
+  await restarted.restore();
+  const { container } = restarted.getByDockerId(EP1)!.identity!;
+  assert.deepEqual(namesOn(container), { names: ['new', container.id.slice(0, 12), 'web'], network: 'net1' });
+  await restarted.changeLabels(1, { added: ['a=b'], disabled: [] });
+  assert.equal(restarted.getByDockerId(EP1)?.identity?.container.name, 'new');
+});
+
+test('a name that cannot be remembered is not told, and is taken when it comes again', async () => {
+  const world = new World();
+  const manager = world.manager();
+  await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  const { endpoint } = await manager.join(EP1);
+  const changes: string[] = [];
+  manager.onChange((event) => changes.push(event));
+  const folder = join(world.stateDir, 'endpoints');
+  renameSync(folder, `${folder}.away`);
+  const names = { name: 'new', network: 'net1', aliases: [] };
+  await assert.rejects(manager.rename(EP1, names), { code: 'System' });
+  assert.equal(endpoint.identity?.container.name, 'app1');
+  renameSync(`${folder}.away`, folder);
+  await manager.rename(EP1, names);
+  assert.equal(endpoint.identity.container.name, 'new');
+  assert.deepEqual(changes, ['renamed']);
 });

@@ -11,6 +11,7 @@
  * after the other.
  */
 import { randomBytes } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import { CiliumError, describeError } from '../errors/cilium-error.ts';
 import { type IpAddress, Prefix } from '../net/ip.ts';
 import { MacAddress } from '../net/mac.ts';
@@ -18,14 +19,21 @@ import type { ControllerStatus } from '../runtime/controller.ts';
 import { KeyedQueue } from '../runtime/serial-queue.ts';
 import { ClosedEndpoints } from './closed-endpoints.ts';
 import type { CreateRequest, EndpointManagerDeps } from './endpoint-manager-deps.ts';
-import { Endpoint, type ContainerInfo, type EndpointFacts, type EndpointIdentity } from './endpoint.ts';
+import {
+  Endpoint,
+  type ContainerInfo,
+  type ContainerNames,
+  type EndpointFacts,
+  type EndpointIdentity,
+} from './endpoint.ts';
 import type { RealizedPolicy } from './policy-realizer.ts';
 
 /** How long Join waits for Docker to say which container an endpoint belongs to. */
 const LABELS_TIMEOUT_MS = 1_000;
 const MAX_ENDPOINT_ID = 65_535;
 
-export type EndpointListener = (event: 'created' | 'deleted' | 'changed', endpoint: Endpoint) => void;
+/** `renamed`: only what the container is called has changed. */
+export type EndpointListener = (event: 'created' | 'deleted' | 'changed' | 'renamed', endpoint: Endpoint) => void;
 
 export class EndpointManager {
   readonly #deps: EndpointManagerDeps;
@@ -163,6 +171,23 @@ export class EndpointManager {
       await this.#deps.store.remove(endpoint.id);
       this.#forget(endpoint);
       this.#notify('deleted', endpoint);
+    });
+  }
+
+  /** Remembers what Docker calls the container now; does nothing when that is known, or the endpoint is not. */
+  rename(dockerEndpointId: string, names: ContainerNames): Promise<void> {
+    return this.#queue.run(dockerEndpointId, async () => {
+      const endpoint = this.#byDockerId.get(dockerEndpointId);
+      const before = endpoint?.identity;
+      if (!endpoint || !before || hasNames(before.container, names)) return;
+      endpoint.identify({ ...before, container: { ...before.container, ...names } });
+      try {
+        await this.#deps.store.save(endpoint);
+      } catch (error) {
+        endpoint.identify(before);
+        throw error;
+      }
+      this.#notify('renamed', endpoint);
     });
   }
 
@@ -462,7 +487,7 @@ export class EndpointManager {
     this.#closed.delete(endpoint);
   }
 
-  #notify(event: 'created' | 'deleted' | 'changed', endpoint: Endpoint): void {
+  #notify(event: Parameters<EndpointListener>[0], endpoint: Endpoint): void {
     for (const listener of this.#listeners) listener(event, endpoint);
   }
 }
@@ -474,6 +499,10 @@ export function peerNameOf(dockerEndpointId: string): string {
 
 function randomMac(): MacAddress {
   return MacAddress.fromRandom(randomBytes(6));
+}
+
+function hasNames({ name, network, aliases }: ContainerInfo, names: ContainerNames): boolean {
+  return isDeepStrictEqual({ name, network, aliases }, names);
 }
 
 function repeated(known: Endpoint, request: CreateRequest): Endpoint {

@@ -9,12 +9,29 @@ import { mayBecome, type EndpointState } from './state.ts';
 /** How many state changes `endpoint get` shows. */
 const LOG_ENTRIES = 32;
 
+/** Docker's short form of a container's ID, which is one of its names. */
+const SHORT_ID_DIGITS = 12;
+
 /** The container behind an endpoint, as Docker describes it. */
 export interface ContainerInfo {
   readonly id: string;
   readonly name: string;
   readonly image: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** Name of the Docker network of this endpoint. */
+  readonly network?: string | undefined;
+  /** What else the container is called there; Docker tells only when the container has started. */
+  readonly aliases?: readonly string[] | undefined;
+}
+
+/** What Docker may change its mind about while a container runs. */
+export type ContainerNames = Required<Pick<ContainerInfo, 'name' | 'network' | 'aliases'>>;
+
+/** All that a container is called on its network, its name first; undefined while the network's name is not known. */
+export function namesOn(container: ContainerInfo): { names: readonly string[]; network: string } | undefined {
+  const { id, name, network, aliases = [] } = container;
+  if (network === undefined) return undefined;
+  return { names: [...new Set([name, id.slice(0, SHORT_ID_DIGITS), ...aliases])], network };
 }
 
 /** What never changes while an endpoint lives. */

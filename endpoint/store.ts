@@ -34,6 +34,8 @@ const Record = z.strictObject({
         name: z.string(),
         image: z.string(),
         labels: z.record(z.string(), z.string()),
+        network: z.string().optional(),
+        aliases: z.array(z.string()).optional(),
       }),
       labels: z.string(),
       identity: z.int().positive(),
@@ -104,9 +106,9 @@ export class EndpointStore {
 }
 
 function copyIdentity(identity: EndpointIdentity): NonNullable<z.infer<typeof Record>['identity']> {
-  const { container } = identity;
+  const { id, name, image, labels, network, aliases } = identity.container;
   return {
-    container: { id: container.id, name: container.name, image: container.image, labels: { ...container.labels } },
+    container: { id, name, image, labels: { ...labels }, network, aliases: aliases && [...aliases] },
     labels: identity.labels,
     identity: identity.identity,
   };
