@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** The `lab` command. */
+import type { ChildProcess } from 'node:child_process';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { describeError } from '../errors/cilium-error.ts';
 import type { Addresses } from './addresses.ts';
 import { formatTable } from './table.ts';
 import { DEFAULT_LAB, Lab, type LabOptions } from './lab.ts';
 import { parseNodeNumber } from './node.ts';
+import type { LabSettings } from './settings.ts';
+
+interface UpOptions extends Omit<LabSettings, 'nodes' | 'agentArgs'> {
+  nodes?: number;
+  agentArg: string[];
+}
 
 const program = new Command('lab')
   .description('Docker nodes with a Cilium agent each, on one machine: for people and for tests')
@@ -18,10 +25,16 @@ program
   .command('up')
   .description('bring up whatever of the lab is not up')
   .option('--nodes <n>', 'how many nodes (default: 1, or as it was)', parseCount)
+  .option(
+    '--etcd <members>',
+    'etcd members the agents share: 0, 1 or 3 (default: 1 when there are several nodes)',
+    Number,
+  )
+  .addOption(new Option('--underlay <families>', "families of the nodes' own addresses").choices(['dual', 'ipv6']))
   .option('--engine <engine>', 'Docker Engine: 26 or 28 (fetched from Debian), or a folder with a dockerd')
   .option('--agent-arg <arg>', 'option for the agents, may be repeated', (arg, all: string[]) => [...all, arg], [])
   .addOption(new Option('--no-agent', 'Docker Engines only'))
-  .action(async (options: { nodes?: number; engine?: string; agentArg: string[]; agent: boolean }) => {
+  .action(async (options: UpOptions) => {
     const { agentArg, agent, ...rest } = options;
     const settings: LabOptions = { ...rest, ...(agentArg.length > 0 && { agentArgs: agentArg }) };
     const lab = openLab({ ...settings, ...(!agent && { agent }), onProgress: (step) => console.log(step) });
@@ -32,18 +45,34 @@ program
 
 program
   .command('status')
-  .description('show the nodes of the lab')
+  .description('show the nodes of the lab and the members of its etcd')
   .action(() => printStatus(openLab()));
 
 program
   .command('exec')
-  .description('run a command in a node (1, 2, …), where docker and cilium talk to that node, or in "outside"')
-  .argument('<node>')
+  .description(
+    'run a command in a node (1, 2, …), where docker and cilium talk to that node; in "etcd1", where etcdctl talks to that member; or in "outside"',
+  )
+  .argument('<machine>')
   .argument('<command...>')
   .passThroughOptions()
   .action(async (node: string, command: string[]) => {
     process.exitCode = await execute(openLab(), node, command[0] === '--' ? command.slice(1) : command);
   });
+
+program
+  .command('cut')
+  .description('let nothing pass between a machine (node1, etcd1, outside) and others, or all others')
+  .argument('<machine>')
+  .argument('[others...]', 'machines, or "etcd" for all its members')
+  .action((machine: string, others: string[]) => openLab().cut(machine, ...others));
+
+program
+  .command('heal')
+  .description('undo cuts between a machine and others, or all others; without arguments: all cuts')
+  .argument('[machine]')
+  .argument('[others...]', 'machines, or "etcd" for all its members')
+  .action((machine: string | undefined, others: string[]) => openLab().heal(machine, ...others));
 
 program
   .command('down')
@@ -72,14 +101,24 @@ function printStatus(lab: Lab): void {
     rows.push([node.name, state, both(node.addresses), pid(node.dockerdPid), pid(node.agentPid)]);
   }
   console.log(formatTable(rows));
+  if (lab.etcd.length === 0) return;
+  const members = lab
+    .members()
+    .map((member) => [member.name, member.up ? 'up' : 'down', both(member.addresses), pid(member.pid)]);
+  console.log(`\n${formatTable([['MEMBER', 'STATE', 'ADDRESSES', 'ETCD'], ...members])}`);
+}
+
+function spawnIn(lab: Lab, where: string, command: readonly string[]): ChildProcess {
+  const stdio = 'inherit';
+  if (where === 'outside') return lab.outside.spawn('exec', command, { stdio });
+  const member = /^etcd(\d)$/.exec(where)?.[1];
+  if (member !== undefined) return lab.member(Number(member)).spawn(command, { stdio });
+  return lab.node(parseNodeNumber(where)).spawn(command, { stdio });
 }
 
 /** Runs a command in a machine of the lab with this process's terminal; gives back its exit status. */
 async function execute(lab: Lab, where: string, command: readonly string[]): Promise<number> {
-  const child =
-    where === 'outside'
-      ? lab.outside.spawn('exec', command, { stdio: 'inherit' })
-      : lab.node(parseNodeNumber(where)).spawn(command, { stdio: 'inherit' });
+  const child = spawnIn(lab, where, command);
   // Ctrl-C goes to the command, which shares our terminal; we wait for how it takes it.
   process.on('SIGINT', () => undefined);
   process.on('SIGTERM', () => child.kill('SIGTERM'));

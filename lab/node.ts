@@ -24,6 +24,8 @@ export interface NodeOptions {
   enginePath?: readonly string[];
   /** Options for the agent on top of the lab's own. */
   agentArgs?: readonly string[];
+  /** Where containers ask for names that Docker does not know. @default as the machine does */
+  nameServer?: string;
 }
 
 export class LabNode {
@@ -121,6 +123,7 @@ export class LabNode {
         ...['--config-file', configFile, '--data-root', join(this.machine.dir, 'docker')],
         ...['-H', `unix://${DOCKER_SOCKET}`, '--exec-opt', 'native.cgroupdriver=cgroupfs'],
         ...['--cgroup-parent', this.machine.cgroup.child('containers').path],
+        ...(this.#options.nameServer === undefined ? [] : ['--dns', this.#options.nameServer]),
         ...args,
       ],
       env: this.#daemonEnvironment(),
@@ -174,7 +177,8 @@ export class LabNode {
 /** The number of a node as people write it: "1" or "node1". */
 export function parseNodeNumber(text: string): number {
   const match = /^(?:node)?([1-9])$/.exec(text);
-  if (!match) throw new CiliumError('InvalidArgument', `"${text}" is not a node: expected 1, 2, … or outside`);
+  if (!match)
+    throw new CiliumError('InvalidArgument', `"${text}" is no machine of a lab: expected 1, 2, …, etcd1, … or outside`);
   return Number(match[1]);
 }
 

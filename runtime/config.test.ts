@@ -51,6 +51,7 @@ for (const [argv, expected] of [
   [['--devices='], { devices: [] }],
   [['--state-dir', '/a=b'], { stateDir: '/a=b' }],
   [['--state-dir=a', '--state-dir=b'], { stateDir: 'b' }],
+  [['--devices=a,b', '--mtu=1400', '--devices=c'], { devices: ['a', 'b', 'c'], mtu: 1400 }],
 ] as const) {
   test(`the command line "${argv.join(' ')}" is understood`, () => {
     const { values } = loadOptions(table, { argv });

@@ -83,9 +83,13 @@ export function loadOptions<Table extends OptionTable>(table: Table, input: Opti
     accept(name, value, 'environment', `${variable} in the environment`);
   }
   const isFlagBoolean = (name: string): boolean => typeof table[names.get(name) ?? '']?.default === 'boolean';
+  const isFlagList = (name: string): boolean => Array.isArray(table[names.get(name) ?? '']?.default);
+  const flags = new Map<string, string>();
   for (const [name, value] of parseFlags(input.argv ?? [], isFlagBoolean, problems)) {
-    accept(name, value, 'flag', `--${name}`);
+    const before = flags.get(name);
+    flags.set(name, before !== undefined && isFlagList(name) ? `${before},${value}` : value);
   }
+  for (const [name, value] of flags) accept(name, value, 'flag', `--${name}`);
 
   const values: Record<string, unknown> = {};
   const sources: Record<string, OptionSource> = {};
