@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * Tells the other nodes which addresses this node has, and under which identity.
+ *
+ * `publish` and `withdraw` cost no I/O; the store follows in transactions of up to 128 keys, one after the other, so
+ * that a thousand containers that start together are a handful of requests. What the store does not take is tried again
+ * with back-off, whatever was lost is written again, and what an earlier agent of this node left behind is removed:
+ * the follower (`RemoteAddresses`) tells what the store holds in this node's name.
+ *
+ * A key that another node has taken meanwhile is neither deleted nor, unless the address is ours by the ranges that nodes
+ * announce, overwritten.
+ */
+import type { IpAddress } from '../../net/ip.ts';
+import { systemClock, type Clock } from '../../runtime/clock.ts';
+import type { Component } from '../../runtime/component.ts';
+import { Controller } from '../../runtime/controller.ts';
+import type { Logger } from '../../runtime/logger.ts';
+import type { KvEntry, Kvstore } from '../../kvstore/kvstore.ts';
+import type { AddressClaims } from './address-claims.ts';
+import { addressKey, decodeAddress, encodeAddress, type DockerNames } from './address-value.ts';
+
+/** etcd's limit for the operations of one transaction (--max-txn-ops). */
+const BATCH_KEYS = 128;
+/** How often all is looked at again, against whatever was overlooked. */
+const COMPARE_INTERVAL_MS = 60_000;
+/** Others wait for the news. */
+const RETRY = { minBackoffMs: 100, maxBackoffMs: 5_000 };
+
+export interface SharedAddress {
+  readonly identity: number;
+  readonly docker?: DockerNames | undefined;
+}
+
+export interface SharedAddressesOptions {
+  readonly store: Kvstore;
+  /** The address of this node that others send to. */
+  readonly host: IpAddress;
+  readonly claims: AddressClaims;
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+interface Wanted {
+  readonly address: IpAddress;
+  readonly value: string;
+}
+
+/** What the store holds in this node's name, as far as is known. */
+interface Stored {
+  /** Undefined: we have deleted it. */
+  readonly value: string | undefined;
+  /** It lives as long as this client's present session. */
+  readonly isKept: boolean;
+  /** Of the store when we wrote it; older news of the key says nothing. */
+  readonly revision: number;
+}
+
+export class SharedAddresses implements Component {
+  readonly name = 'shared-addresses';
+  readonly #options: SharedAddressesOptions;
+  readonly #writing: Controller;
+  readonly #wanted = new Map<string, Wanted>();
+  readonly #stored = new Map<string, Stored>();
+  /** Addresses whose key may not be what it should be. */
+  readonly #dirty = new Set<string>();
+  readonly #unsubscribe: (() => void)[] = [];
+
+  constructor(options: SharedAddressesOptions) {
+    this.#options = options;
+    const { log, clock = systemClock } = options;
+    this.#writing = new Controller({
+      name: this.name,
+      run: (signal) => this.#write(signal),
+      intervalMs: COMPARE_INTERVAL_MS,
+      log,
+      clock,
+      ...RETRY,
+    });
+  }
+
+  /** From now on the store follows; whatever this node has must have been published before. */
+  start(): Promise<void> {
+    const { store, claims, host } = this.#options;
+    this.#unsubscribe.push(
+      store.onSessionLost(() => this.#writeAll()),
+      claims.onChange((changed) => {
+        if (changed.equals(host)) this.#writing.trigger();
+      }),
+    );
+    this.#writing.start();
+    return Promise.resolve();
+  }
+
+  /** Keys stay for the time of the session, for the next agent. */
+  async stop(): Promise<void> {
+    for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
+    await this.#writing.stop();
+  }
+
+  publish(address: IpAddress, { identity, docker }: SharedAddress): void {
+    const value = encodeAddress(address, { host: this.#options.host, identity, docker });
+    const text = address.toString();
+    if (this.#wanted.get(text)?.value === value) return;
+    this.#wanted.set(text, { address, value });
+    this.#mark(text);
+  }
+
+  withdraw(address: IpAddress): void {
+    const text = address.toString();
+    if (this.#wanted.delete(text)) this.#mark(text);
+  }
+
+  /** How many keys are not as they should be, as far as is known. */
+  get pending(): number {
+    return this.#dirty.size;
+  }
+
+  /** The follower has seen a key in this node's name. */
+  seen(text: string, entry: KvEntry): void {
+    if (this.#isOld(text, entry)) return;
+    const isKept = this.#options.store.isOwn(entry);
+    this.#stored.set(text, { value: entry.value, isKept, revision: entry.modRevision });
+    if (!isKept || this.#wanted.get(text)?.value !== entry.value) this.#mark(text);
+  }
+
+  /** The follower has seen that a key in this node's name is no more. `old`: what it was. */
+  gone(text: string, old: KvEntry): void {
+    if (this.#isOld(text, old)) return;
+    this.#stored.delete(text);
+    if (this.#wanted.has(text)) this.#mark(text);
+  }
+
+  /** Another node speaks of an address that this node has. Who is right is settled by the ranges, not by haste. */
+  taken(text: string, by: IpAddress): void {
+    this.#stored.delete(text);
+    if (!this.#wanted.has(text)) return;
+    this.#options.log.warn('Another node claims an address of this node', { ipAddr: text, node: by });
+  }
+
+  #isOld(text: string, { modRevision }: KvEntry): boolean {
+    return modRevision < (this.#stored.get(text)?.revision ?? 0);
+  }
+
+  #mark(text: string): void {
+    this.#dirty.add(text);
+    this.#writing.trigger();
+  }
+
+  /** What was known of the store does not count any more. */
+  #writeAll(): void {
+    this.#stored.clear();
+    for (const text of this.#wanted.keys()) this.#dirty.add(text);
+    this.#writing.trigger();
+  }
+
+  async #write(signal: AbortSignal): Promise<void> {
+    for (const text of this.#wanted.keys()) if (!this.#isRight(text)) this.#dirty.add(text);
+    while (this.#dirty.size > 0 && !signal.aborted) {
+      const batch = [...this.#dirty].slice(0, BATCH_KEYS);
+      for (const text of batch) this.#dirty.delete(text);
+      try {
+        await this.#writeBatch(batch);
+      } catch (error) {
+        for (const text of batch) this.#dirty.add(text);
+        throw error;
+      }
+    }
+  }
+
+  #isRight(text: string): boolean {
+    const stored = this.#stored.get(text);
+    return stored?.isKept === true && stored.value === this.#wanted.get(text)?.value;
+  }
+
+  async #writeBatch(batch: readonly string[]): Promise<void> {
+    const { claims, host, log } = this.#options;
+    const puts: [string, Wanted][] = [];
+    const obsolete: [string, string][] = [];
+    for (const text of batch) {
+      const wanted = this.#wanted.get(text);
+      const stored = this.#stored.get(text)?.value;
+      if (wanted === undefined) {
+        if (stored !== undefined) obsolete.push([text, stored]);
+      } else if (claims.holds(host, wanted.address)) {
+        puts.push([text, wanted]);
+      } else {
+        log.debug('Address is in no range that this node has announced: not told to others', { ipAddr: text });
+      }
+    }
+    if (puts.length > 0) await this.#put(puts);
+    if (obsolete.length > 0) await this.#remove(obsolete);
+  }
+
+  async #put(puts: readonly [string, Wanted][]): Promise<void> {
+    const then = puts.map(([text, { value }]) => ({ put: addressKey(text), value, leased: true }));
+    const { revision } = await this.#options.store.transact({ then });
+    for (const [text, { value }] of puts) this.#stored.set(text, { value, isKept: true, revision });
+  }
+
+  /** Only what is still in our name. */
+  async #remove(obsolete: readonly [string, string][]): Promise<void> {
+    const { succeeded, revision } = await this.#options.store.transact({
+      when: obsolete.map(([text, value]) => ({ key: addressKey(text), value })),
+      then: obsolete.map(([text]) => ({ delete: addressKey(text) })),
+    });
+    for (const [text] of obsolete) {
+      if (succeeded) this.#stored.set(text, { value: undefined, isKept: false, revision });
+      else await this.#removeOne(text);
+    }
+  }
+
+  async #removeOne(text: string): Promise<void> {
+    const { store, host } = this.#options;
+    const key = addressKey(text);
+    const entry = await store.get(key);
+    if (entry === undefined || hostOf(entry)?.equals(host) !== true) return;
+    const when = [{ key, modRevision: entry.modRevision }];
+    const { succeeded, revision } = await store.transact({ when, then: [{ delete: key }] });
+    if (succeeded) this.#stored.set(text, { value: undefined, isKept: false, revision });
+  }
+}
+
+function hostOf({ key, value }: KvEntry): IpAddress | undefined {
+  try {
+    return decodeAddress(key, value)?.host;
+  } catch {
+    return undefined;
+  }
+}
