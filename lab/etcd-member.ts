@@ -3,6 +3,7 @@
 /** A member of the lab's etcd cluster: a machine on the wire with a real etcd, the system's or $ETCD_BIN. */
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { etcdAddresses, etcdUrls, type Addresses } from './addresses.ts';
 import type { Cgroup } from './cgroup.ts';
@@ -14,6 +15,9 @@ const PEER_PORT = 2380;
 const LOCAL_URL = 'http://127.0.0.1:2379';
 /** A single member needs no time to hear others; with several, etcd's defaults, which a busy machine can keep. */
 const ALONE = ['--heartbeat-interval=20', '--election-timeout=100'];
+/** How long a cluster may take to be whole enough for a new member. */
+const UNHEALTHY_MS = 30_000;
+const POLL_MS = 100;
 const PATH = '/usr/local/bin:/usr/bin:/bin';
 
 export class EtcdMember {
@@ -85,7 +89,13 @@ export class EtcdMember {
     const line = members.find((one) => one.split(', ')[2] === this.name);
     if (line === undefined) throw new CiliumError('NotFound', `${this.name} is no member of ${other.name}'s cluster`);
     await other.etcdctl('member', 'remove', line.split(',')[0]!);
-    await other.etcdctl('member', 'add', this.name, `--peer-urls=${peerUrl(this.number)}`);
+    const add = ['etcdctl', 'member', 'add', this.name, `--peer-urls=${peerUrl(this.number)}`];
+    const limit = performance.now() + UNHEALTHY_MS;
+    // etcd takes nobody in until those that stay have been together for 5 s.
+    while ((await other.run(add)).status !== 0) {
+      if (performance.now() > limit) throw new CiliumError('Timeout', `${other.name} does not take in ${this.name}`);
+      await delay(POLL_MS);
+    }
     await this.#start('existing');
   }
 

@@ -7,9 +7,12 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { isCiliumError } from '../../errors/cilium-error.ts';
+import { OUTSIDE } from '../../lab/addresses.ts';
 import { output } from '../../lab/command.ts';
+import type { EtcdMember } from '../../lab/etcd-member.ts';
 import { Lab, type LabOptions } from '../../lab/lab.ts';
 import { HOME } from '../../lab/node.ts';
+import { eventually } from './support.ts';
 
 let made = 0;
 
@@ -133,4 +136,40 @@ test('privileged: a command in a node ends with its own status, in the caller’
   assert.deepEqual([result.stdout, result.status], [`${process.cwd()}\nnode1\n`, 7]);
   const exec = spawn(join(HOME, 'bin/lab'), ['--name', lab.name, 'exec', '1', '--', 'sh', '-c', 'exit 9']);
   assert.equal(await new Promise((resolve) => exec.once('exit', resolve)), 9);
+});
+
+test('privileged: an etcd of three does without one member, takes it in again empty, and serves who is not cut off', async (t) => {
+  const lab = newLab(t, { etcd: 3 });
+  await lab.up();
+  const [first, second, third] = [lab.member(1), lab.member(2), lab.member(3)];
+  const node = lab.node(1);
+  const reaches = async (member: EtcdMember, family: 'ipv4' | 'ipv6'): Promise<boolean> => {
+    const ask = ['timeout', '1', 'busybox', 'wget', '-q', '-O', '-', `${member.urls[family]}/health`];
+    return (await node.run(ask)).stdout.includes('true');
+  };
+  await first.etcdctl('put', 'key', 'one');
+  await second.wipe();
+  await first.etcdctl('put', 'key', 'two');
+  await second.rejoin(first);
+  assert.equal(await second.etcdctl('get', '--print-value-only', 'key'), 'two');
+  third.hang();
+  assert.equal(await reaches(third, 'ipv4'), false, 'one hangs');
+  await eventually(async () => assert.equal(await reaches(second, 'ipv4'), true, 'it may have been the leader'));
+  third.resume();
+  await first.stop();
+  await new Lab({ name: lab.name }).up();
+  assert.notEqual(first.pid, undefined);
+
+  await lab.cut('node1', 'etcd1');
+  for (const family of ['ipv4', 'ipv6'] as const) {
+    assert.equal(await reaches(first, family), false, family);
+    await eventually(async () => assert.equal(await reaches(second, family), true, family));
+  }
+  await lab.cut('node1');
+  await lab.heal('node1', 'etcd');
+  await eventually(async () => assert.equal(await reaches(first, 'ipv4'), true, 'healed'));
+  assert.equal((await node.run(['busybox', 'ping', '-c1', '-W1', OUTSIDE.ipv4])).status, 1, 'still cut');
+  await lab.heal();
+  await eventually(() => node.exec(['busybox', 'ping', '-c1', '-W1', OUTSIDE.ipv4]));
+  assert.throws(() => lab.cut('node1', 'node2'), { code: 'NotFound' });
 });
