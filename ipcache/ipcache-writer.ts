@@ -115,7 +115,7 @@ export class IpcacheWriter implements Component {
     for (const present of map.entries()) kernel.set(present.prefix.toString(), present);
     this.#failed.clear();
     let written = 0;
-    for (const { prefix, entry } of ipcache.entries()) {
+    for (const { prefix, entry } of ipcache.records()) {
       const text = prefix.toString();
       const isRight = sameEntry(kernel.get(text)?.info, entry);
       kernel.delete(text);
