@@ -3,7 +3,7 @@
 const pure = ['net', 'identity', 'policy'];
 const floor = [...pure, 'runtime'];
 const ground = ['kvstore', 'datapath', 'ipcache'];
-const middle = ['ipam', 'driver', 'endpoint'];
+const middle = ['ipam', 'driver', 'endpoint', 'node'];
 const rooms = {
   errors: [],
   net: [],
@@ -17,8 +17,9 @@ const rooms = {
   ipam: [...floor, ...ground],
   driver: [...floor, ...ground, 'ipam'],
   endpoint: [...floor, ...ground],
+  node: [...floor, ...ground],
   agent: [...floor, ...ground, ...middle, 'api'],
-  cli: [...floor, 'api', 'datapath'],
+  cli: [...floor, 'api', 'datapath', 'kvstore'],
   lab: ['net', 'runtime'],
 };
 // The only folder that may import each package with side effects.
