@@ -140,8 +140,8 @@ export class LabNode {
     return this.stopDockerd('SIGKILL');
   }
 
-  /** Starts the agent unless it runs, and waits until its plugin socket and its API answer. */
-  async startAgent(args: readonly string[] = []): Promise<void> {
+  /** Starts the agent unless it runs, and waits until its plugin socket and its API answer. `env`: further variables for it. */
+  async startAgent(args: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<void> {
     const ranges = containerRanges(this.number);
     await this.#agent.start({
       argv: [
@@ -152,7 +152,7 @@ export class LabNode {
         ...(this.#options.agentArgs ?? []),
         ...args,
       ],
-      env: this.#daemonEnvironment(),
+      env: { ...this.#daemonEnvironment(), ...env },
       ready: async () =>
         (await answers(this.agentSocket, '/v1/healthz')) &&
         (await answers(join(this.machine.root, PLUGIN_SOCKET), '/NetworkDriver.GetCapabilities', 'POST')),
