@@ -45,8 +45,10 @@ static __always_inline int from_host(struct __sk_buff *skb, struct notice *n, co
 		return TC_ACT_SHOT;
 	if (ret < 0)
 		return give_up(n, ret);
-	n->src_identity = sender_identity(&p.saddr, v6);
+	ret = stack_sender(&p, n, v6);
 	trace_arrival(skb, n, TRACE_FROM_HOST);
+	if (ret < 0)
+		return give_up(n, ret);
 	dst = endpoint_find(&p.daddr, v6);
 	if (!is_container(dst)) {
 		peer = dst ? NULL : ipcache_find(&p.daddr, v6);
@@ -60,8 +62,11 @@ static __always_inline int from_host(struct __sk_buff *skb, struct notice *n, co
 	ret = flow_find(skb, &p, &ct, now, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);
-	if (p.flags & PACKET_ICMP_ERROR) /* may be a router's; it is judged as from the flow's other end */
-		n->src_identity = sender_identity(&p.saddr, v6);
+	if (p.flags & PACKET_ICMP_ERROR) {
+		ret = error_sender(&p, &ct, n, v6);
+		if (ret < 0)
+			return give_up(n, ret);
+	}
 	ret = judge(skb, n, &p, &ct, dst, n->src_identity, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);

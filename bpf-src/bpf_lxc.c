@@ -123,9 +123,9 @@ static __always_inline int to_overlay(struct __sk_buff *skb, struct notice *n, s
 	void *ip;
 	int ret;
 
-	if (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer))
+	if (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer, n->dst_identity))
 		return give_up(n, DROP_UNROUTABLE);
-	ret = judge(skb, n, p, ct, src, peer->identity, true, v6);
+	ret = judge(skb, n, p, ct, src, n->dst_identity, true, v6);
 	if (ret < 0)
 		return give_up(n, ret);
 	ret = forwardable(skb, p, min_of(src->mtu, tunnel_mtu(peer)), true, v6);
@@ -165,7 +165,7 @@ static __always_inline int to_world(struct __sk_buff *skb, struct notice *n, str
 	struct nat_end source = {};
 	int ret, report, translate = 0;
 
-	if (!room || (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer)))
+	if (!room || (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer, n->dst_identity)))
 		return give_up(n, DROP_UNROUTABLE);
 	/* Masqueraded it would be a packet of this node's tunnel, with any identity inside. */
 	if (config_tunnel_ifindex && p->protocol == IPPROTO_UDP && p->dport == bpf_htons(config_tunnel_port))
@@ -231,9 +231,11 @@ static __always_inline int from_container(struct __sk_buff *skb, struct notice *
 	if (likely(is_container(dst)))
 		return to_local(skb, n, &p, &ct, now, src, dst, v6);
 	peer = dst ? NULL : ipcache_find(&p.daddr, v6);
-	n->dst_identity = dst ? IDENTITY_HOST : identity_in(peer, v6);
+	n->dst_identity = dst ? IDENTITY_HOST : peer_identity(peer, &p, &ct, v6);
 	if (n->dst_identity == IDENTITY_HOST)
 		return to_host(skb, n, &p, &ct, now, src, v6);
+	if (unlikely(n->dst_identity == IDENTITY_UNKNOWN))
+		return give_up(n, DROP_INVALID_IDENTITY);
 	if (is_tunnelled(peer))
 		return to_overlay(skb, n, &p, &ct, now, src, peer, v6);
 	return to_world(skb, n, &p, &ct, now, src, peer, v6);
@@ -293,13 +295,18 @@ static __always_inline int to_container(struct __sk_buff *skb, struct notice *n,
 		return give_up(n, DROP_UNKNOWN_TARGET);
 	n->source = n->dst_id = dst->id;
 	n->dst_identity = dst->identity;
-	n->src_identity = sender_identity(&p.saddr, v6);
+	ret = stack_sender(&p, n, v6);
+	if (ret < 0)
+		return give_up(n, ret);
 
 	ret = flow_find(skb, &p, &ct, now, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);
-	if (p.flags & PACKET_ICMP_ERROR)
-		n->src_identity = sender_identity(&p.saddr, v6);
+	if (p.flags & PACKET_ICMP_ERROR) {
+		ret = error_sender(&p, &ct, n, v6);
+		if (ret < 0)
+			return give_up(n, ret);
+	}
 	ret = judge(skb, n, &p, &ct, dst, n->src_identity, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);

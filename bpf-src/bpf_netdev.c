@@ -46,6 +46,7 @@ static __always_inline int to_node(struct __sk_buff *skb, struct notice *n, stru
 {
 	struct nat_end outside = {}, inside = {};
 	__u32 now = now_seconds();
+	struct ipcache_info *sender;
 	struct endpoint_info *dst;
 	struct ct ct = {};
 
@@ -68,8 +69,11 @@ static __always_inline int to_node(struct __sk_buff *skb, struct notice *n, stru
 	p->dport = inside.port;
 	if (ct_find(&ct, p, now, v6) < 0 || !ct.entry || !ct.reply)
 		return TC_ACT_OK;
+	sender = ipcache_find(&p->saddr, v6);
+	if (is_tunnelled(sender) || !is_known(sender))
+		return TC_ACT_OK;
 	snat_keep_forward(p, &outside, v6);
-	n->src_identity = identity_of(&p->saddr, v6);
+	n->src_identity = identity_in(sender, v6);
 	return to_endpoint(skb, n, p, &ct, now, dst, &outside, v6);
 }
 
@@ -103,14 +107,19 @@ static __always_inline int from_netdev(struct __sk_buff *skb, struct notice *n, 
 		return give_up(n, DROP_INVALID_SIP);
 	if (is_tunnelled(sender)) /* who has to come through the tunnel does not come without */
 		return give_up(n, DROP_INVALID_SIP);
-	if (dst->flags & ENDPOINT_F_INTERNAL && !is_remote_container(sender))
+	if (!is_known(sender) && !(p.flags & PACKET_ICMP_ERROR))
+		return give_up(n, DROP_INVALID_IDENTITY);
+	if (dst->flags & ENDPOINT_F_INTERNAL && !is_remote_container(sender, n->src_identity))
 		return give_up(n, DROP_UNROUTABLE);
 	now = now_seconds();
 	ret = flow_find(skb, &p, &ct, now, false, v6);
 	if (ret < 0)
 		return give_up(n, ret);
-	if (p.flags & PACKET_ICMP_ERROR) /* a router's; it is judged as from the flow's other end */
-		n->src_identity = sender_identity(&p.saddr, v6);
+	if (p.flags & PACKET_ICMP_ERROR) {
+		ret = error_sender(&p, &ct, n, v6);
+		if (ret < 0)
+			return give_up(n, ret);
+	}
 	return to_endpoint(skb, n, &p, &ct, now, dst, NULL, v6);
 }
 

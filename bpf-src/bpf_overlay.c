@@ -35,7 +35,9 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, 
 		ret = tunnel_verify(skb, end, &key);
 		if (ret < 0)
 			return give_up(n, ret);
-		n->src_identity = end->identity;
+		n->src_identity = peer_identity(end, p, &ct, v6);
+		if (n->src_identity == IDENTITY_UNKNOWN)
+			return give_up(n, DROP_INVALID_IDENTITY);
 	}
 	ret = judge(skb, n, p, &ct, dst, n->src_identity, false, v6);
 	if (ret < 0)

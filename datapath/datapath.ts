@@ -33,6 +33,7 @@ import {
 import { ConntrackMaps, type FlowMaps } from './maps/conntrack.ts';
 import { DeviceMap } from './maps/device-map.ts';
 import { EndpointMap } from './maps/endpoint-map.ts';
+import { IdentityMap } from './maps/identity-map.ts';
 import { IpcacheMap } from './maps/ipcache-map.ts';
 import { MetricsMap } from './maps/metrics-map.ts';
 import { PolicySlots } from './maps/policy-slots.ts';
@@ -93,6 +94,7 @@ interface Running {
   readonly tracker: DeviceTracker;
   readonly endpoints: EndpointMap;
   readonly ipcache: IpcacheMap;
+  readonly identities: IdentityMap;
   readonly policy: PolicySlots;
   readonly conntrack: ConntrackMaps;
   readonly devices: DeviceMap;
@@ -116,6 +118,11 @@ export class Datapath implements Component {
 
   get ipcache(): IpcacheMap {
     return this.#get().ipcache;
+  }
+
+  /** Those of the cluster that the policy maps know; needed only where there are other nodes. */
+  get identities(): IdentityMap {
+    return this.#get().identities;
   }
 
   /** cilium_policy. Its `adopt` has to be called once after start. */
@@ -250,6 +257,7 @@ async function open(options: DatapathOptions): Promise<Running> {
       devices,
       endpoints: new EndpointMap(map('cilium_lxc')),
       ipcache: new IpcacheMap(map('cilium_ipcache')),
+      identities: new IdentityMap(map('cilium_identities')),
       policy: new PolicySlots(map('cilium_policy'), log),
       conntrack: new ConntrackMaps(flows),
       metrics: new MetricsMap(map('cilium_metrics')),

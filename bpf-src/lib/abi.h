@@ -62,6 +62,11 @@ struct ipcache_info {
 };
 _Static_assert(sizeof(struct ipcache_info) == 24, "ipcache_info is ABI");
 
+/* ---- cilium_identities: array of bits, identity i is bit i % 64 of word i / 64 ------------------------------------ */
+
+#define IDENTITY_WORDS 1024
+#define IDENTITY_WORD_BITS 64
+
 /* ---- cilium_policy: slot -> longest-prefix trie of policy entries --------------------------------------------- */
 
 #define POLICY_STATIC_PREFIX 40 /* bits of identity and direction, always compared */

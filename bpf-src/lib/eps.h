@@ -21,6 +21,15 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } cilium_ipcache SEC(".maps");
 
+/* The identities of 256..65535 that the policy maps of this node know, one bit each. Written by the agent only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, IDENTITY_WORDS);
+} cilium_identities SEC(".maps");
+
+#define IDENTITY_UNKNOWN 0 /* of a range whose addresses are told one by one */
 #define IDENTITY_HOST 1
 #define IDENTITY_HEALTH 4
 #define IDENTITY_INIT 5
@@ -63,11 +72,6 @@ static __always_inline __u32 identity_in(const struct ipcache_info *info, const 
 	return v6 ? IDENTITY_WORLD_IPV6 : IDENTITY_WORLD_IPV4;
 }
 
-static __always_inline __u32 identity_of(const union address *a, const bool v6)
-{
-	return identity_in(ipcache_find(a, v6), v6);
-}
-
 /* One that containers have, here or on another node. */
 static __always_inline bool is_container_identity(__u32 identity)
 {
@@ -82,16 +86,32 @@ static __always_inline bool is_remote(const struct ipcache_info *info)
 	return info && info->flags & IPCACHE_F_HAS_TUNNEL;
 }
 
-/* A container of another node: the one thing beyond this node that an --internal network reaches. */
-static __always_inline bool is_remote_container(const struct ipcache_info *info)
+/* Can a policy be asked about it? No rule of labels could match one that the policy maps do not know, least of all one that
+ * denies. Those of containers of the cluster come with the news of other nodes, the reserved ones are always there.
+ */
+static __always_inline bool identity_is_known(__u32 identity)
 {
-	return is_remote(info) && is_container_identity(info->identity);
+	__u32 index = identity / IDENTITY_WORD_BITS;
+	__u64 *word;
+
+	if (identity <= IDENTITY_RESERVED_MAX)
+		return identity != IDENTITY_UNKNOWN;
+	word = bpf_map_lookup_elem(&cilium_identities, &index);
+	return word && *word >> identity % IDENTITY_WORD_BITS & 1;
 }
 
-/* Of the sender of a packet that the node or a device brings: one of the node's addresses is the node. */
-static __always_inline __u32 sender_identity(const union address *a, const bool v6)
+/* Is an address known well enough to be judged? Not if it only belongs to the range of another node so far. Identities of
+ * this node's own addresses, and of prefixes outside, are in the policy maps before they are in ipcache.
+ */
+static __always_inline bool is_known(const struct ipcache_info *info)
 {
-	struct endpoint_info *ep = endpoint_find(a, v6);
+	if (!info)
+		return true;
+	return is_remote(info) ? identity_is_known(info->identity) : info->identity != IDENTITY_UNKNOWN;
+}
 
-	return ep && !is_container(ep) ? IDENTITY_HOST : identity_of(a, v6);
+/* A container of another node: the one thing beyond this node that an --internal network reaches. */
+static __always_inline bool is_remote_container(const struct ipcache_info *info, __u32 identity)
+{
+	return is_remote(info) && is_container_identity(identity);
 }

@@ -7,6 +7,7 @@
 #include "eps.h"
 #include "events.h"
 #include "fragments.h"
+#include "overlay.h"
 #include "policy.h"
 
 /* Port that policy speaks of: that of the end that was asked, the type for ICMP. */
@@ -68,6 +69,58 @@ static __always_inline int flow_find(struct __sk_buff *skb, struct packet *p, st
 			return ret;
 	}
 	return ct_find(ct, p, now, v6);
+}
+
+/* The identity by which a packet's other end is judged, one that is no container of this node. `info`: its entry in ipcache.
+ * When that is not known, answers to a flow that was let in go on, to whom the flow was let in for. Returns
+ * IDENTITY_UNKNOWN if it is to be dropped.
+ */
+static __always_inline __u32 peer_identity(const struct ipcache_info *info, const struct packet *p, const struct ct *ct,
+					   const bool v6)
+{
+	if (likely(is_known(info)))
+		return identity_in(info, v6);
+	if (!ct->entry || !(ct->reply || p->flags & PACKET_ICMP_ERROR) || ct->entry->flags & CT_F_INITIATOR_LOCAL ||
+	    !identity_is_known(ct->entry->initiator_identity))
+		return IDENTITY_UNKNOWN;
+	return ct->entry->initiator_identity;
+}
+
+/* Who sent what the node's stack brings: the node itself, or somebody whose packet it passes on, which is nobody who has to
+ * come through the tunnel. Returns 0 or DROP_*.
+ */
+static __always_inline int stack_sender(const struct packet *p, struct notice *n, const bool v6)
+{
+	struct endpoint_info *ep = endpoint_find(&p->saddr, v6);
+	struct ipcache_info *info;
+
+	n->src_identity = IDENTITY_HOST;
+	if (ep && !is_container(ep))
+		return 0;
+	info = ipcache_find(&p->saddr, v6);
+	n->src_identity = identity_in(info, v6);
+	if (is_tunnelled(info))
+		return DROP_INVALID_SIP;
+	return is_known(info) ? 0 : DROP_INVALID_IDENTITY;
+}
+
+/* An ICMP error may be a router's; it is judged as from its flow's other end. Nobody on the way but the nodes themselves
+ * sees a flow that goes through the tunnel. Returns 0 or DROP_*.
+ */
+static __always_inline int error_sender(const struct packet *p, const struct ct *ct, struct notice *n, const bool v6)
+{
+	struct endpoint_info *ep = endpoint_find(&p->saddr, v6);
+	struct ipcache_info *info;
+
+	if (ep && !is_container(ep)) {
+		n->src_identity = IDENTITY_HOST;
+		return 0;
+	}
+	info = ipcache_find(&p->saddr, v6);
+	if (is_tunnelled(info) && n->src_identity != IDENTITY_HOST)
+		return DROP_INVALID_SIP;
+	n->src_identity = peer_identity(info, p, ct, v6);
+	return n->src_identity == IDENTITY_UNKNOWN ? DROP_INVALID_IDENTITY : 0;
 }
 
 /* The packet goes on its way: counts it and says so. `report`: the result of ct_commit(). */

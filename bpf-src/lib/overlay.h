@@ -81,5 +81,5 @@ static __always_inline int tunnel_verify(struct __sk_buff *skb, const struct ipc
 		return DROP_UNKNOWN_SENDER;
 	if (!is_container_identity(key->tunnel_id) && key->tunnel_id != IDENTITY_REMOTE_NODE)
 		return DROP_INVALID_IDENTITY;
-	return 0;
+	return identity_is_known(key->tunnel_id) ? 0 : DROP_INVALID_IDENTITY;
 }

@@ -38,6 +38,9 @@ const cSetsockopt = declare<[number, number, number, Uint8Array, number], number
 const cSend = declare<[number, Uint8Array, number, number], number>(
   'int64_t send(int fd, const void *buf, size_t len, int flags)',
 );
+const cSendto = declare<[number, Uint8Array, number, number, Uint8Array, number], number>(
+  'int64_t sendto(int fd, const void *buf, size_t len, int flags, const void *addr, uint32_t addrlen)',
+);
 const cRecv = declare<[number, Uint8Array, number, number], number>(
   'int64_t recv(int fd, _Out_ void *buf, size_t len, int flags)',
 );
@@ -110,11 +113,20 @@ export class Socket extends Handle {
   setOption(level: number, option: number, value: number): void {
     const buffer = Buffer.alloc(4);
     buffer.writeInt32LE(value);
-    check(cSetsockopt(this.fd, level, option, buffer, 4), `setsockopt ${this.name}`, { level, option });
+    this.setOptionBytes(level, option, buffer);
+  }
+
+  setOptionBytes(level: number, option: number, value: Uint8Array): void {
+    check(cSetsockopt(this.fd, level, option, value, value.length), `setsockopt ${this.name}`, { level, option });
   }
 
   send(data: Uint8Array): void {
     check(cSend(this.fd, data, data.length, 0), `send ${this.name}`);
+  }
+
+  /** Sends to a socket address without waiting: EAGAIN when there is no room. */
+  sendTo(data: Uint8Array, address: Uint8Array): void {
+    check(cSendto(this.fd, data, data.length, MSG_DONTWAIT, address, address.length), `send ${this.name}`);
   }
 
   /** Sends on a worker thread; `data` must not be touched until then. */
@@ -132,6 +144,15 @@ export class Socket extends Handle {
     }
     const errno = koffi.errno();
     if ((flags & MSG_DONTWAIT) !== 0 && errno === koffi.os.errno['EAGAIN']) return undefined;
+    throw new SyscallError(`receive ${this.name}`, errno);
+  }
+
+  /** As `receive`, but what does not fit into the buffer is lost without a word: for packets of which the head will do. */
+  receiveSome(buffer: Uint8Array, flags = 0): number | undefined {
+    const length = cRecv(this.fd, buffer, buffer.length, flags);
+    if (length >= 0) return length;
+    const errno = koffi.errno();
+    if (errno === koffi.os.errno['EAGAIN']) return undefined;
     throw new SyscallError(`receive ${this.name}`, errno);
   }
 

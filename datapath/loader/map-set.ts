@@ -8,6 +8,7 @@ import { BpfMap, MAP_TYPE } from '../ffi/bpf-map.ts';
 export const MAP_NAMES = [
   'cilium_lxc',
   'cilium_ipcache',
+  'cilium_identities',
   'cilium_policy',
   'cilium_ct4_tcp',
   'cilium_ct4_any',
@@ -35,6 +36,9 @@ export interface MapDescription {
   readonly memoryBytes: number;
 }
 
+/** Where entries are always all there, or are no entries. */
+const UNCOUNTED_TYPES: ReadonlySet<number> = new Set([MAP_TYPE.ringbuf, MAP_TYPE.array, MAP_TYPE.percpuArray]);
+
 const TYPE_NAMES = new Map<number, string>(Object.entries(MAP_TYPE).map(([name, type]) => [type, name]));
 
 /** Throws `NotFound` when one of the maps is not pinned: no object that was loaded has it. */
@@ -61,7 +65,7 @@ export function describeMap(map: BpfMap): MapDescription {
     keySize,
     valueSize,
     maxEntries,
-    entries: type === MAP_TYPE.ringbuf || type === MAP_TYPE.percpuArray ? undefined : countEntries(map),
+    entries: UNCOUNTED_TYPES.has(type) ? undefined : countEntries(map),
     memoryBytes: accountedBytes(map),
   };
 }

@@ -18,6 +18,7 @@ import { ADDR_FAMILY } from '../../datapath/maps/address.ts';
 import * as conntrack from '../../datapath/maps/conntrack-map.ts';
 import * as devices from '../../datapath/maps/device-map.ts';
 import * as endpoints from '../../datapath/maps/endpoint-map.ts';
+import * as identities from '../../datapath/maps/identity-map.ts';
 import * as ipcache from '../../datapath/maps/ipcache-map.ts';
 import { ALL_LAYOUTS } from '../../datapath/maps/layouts.ts';
 import * as metrics from '../../datapath/maps/metrics-map.ts';
@@ -84,8 +85,15 @@ test('constants of abi.h have the same value here', () => {
   for (const [, name, value] of readFileSync(new URL('lib/abi.h', SOURCE), 'utf8').matchAll(/^#define (\w+) (\d+)/gm)) {
     defines.set(name!, Number(value));
   }
-  const here: Record<string, unknown> = { ...conntrack, ...devices, ...endpoints, ...ipcache, ...metrics, ...policy };
-  Object.assign(here, records, snat, {
+  const here: Record<string, unknown> = {
+    ...conntrack,
+    ...devices,
+    ...endpoints,
+    ...identities,
+    ...ipcache,
+    ...metrics,
+  };
+  Object.assign(here, policy, records, snat, {
     ADDR_FAMILY_IPV4: ADDR_FAMILY[4],
     ADDR_FAMILY_IPV6: ADDR_FAMILY[6],
   });

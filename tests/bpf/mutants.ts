@@ -33,6 +33,9 @@ const icmp = inFile('lib/icmp.h');
 const overlay = inFile('bpf_overlay.c');
 const tunnel = inFile('lib/overlay.h');
 
+/** Between one step and the next. */
+const GIVE_UP = ';\n\tif (ret < 0)\n\t\treturn give_up(n, ret)';
+
 const ANTI_SPOOF: readonly Mutant[] = [
   lxc('source address of another endpoint', '!src || src->ifindex != skb->ifindex', '!src', 'local'),
   lxc('source MAC', '!eth || !mac_equal(eth->h_source, src->mac)', '!eth', 'local'),
@@ -63,7 +66,12 @@ const JUDGES: readonly Mutant[] = [
   lxc('egress of the sender', 'judge(skb, n, p, ct, src, dst->identity, true, v6)', '0', 'local'),
   lxc('ingress of the receiver', 'judge(skb, n, p, ct, dst, src->identity, false, v6)', '0', 'local'),
   lxc('egress to the node', 'judge(skb, n, p, ct, src, IDENTITY_HOST, true, v6)', '0', 'local'),
-  lxc('egress to the world', 'judge(skb, n, p, ct, src, n->dst_identity, true, v6)', '0', 'world'),
+  lxc(
+    'egress to the world',
+    `judge(skb, n, p, ct, src, n->dst_identity, true, v6)${GIVE_UP};\n\tret = forwardable(skb, p, src->mtu`,
+    '0;\n\tret = forwardable(skb, p, src->mtu',
+    'world',
+  ),
   lxc('ingress by the stack', 'judge(skb, n, &p, &ct, dst, n->src_identity, false, v6)', '0', 'host'),
   host('ingress from the node', 'judge(skb, n, &p, &ct, dst, n->src_identity, false, v6)', '0', 'host'),
   netdev('ingress from outside', 'judge(skb, n, p, ct, dst, n->src_identity, false, v6)', '0', 'world'),
@@ -75,7 +83,7 @@ const JUDGES: readonly Mutant[] = [
   ),
   lxc(
     'internal network to the world',
-    '!room || (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer))',
+    '!room || (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer, n->dst_identity))',
     '!room',
     'local',
   ),
@@ -143,7 +151,7 @@ const FLOWS: readonly Mutant[] = [
 const NODES: readonly Mutant[] = [
   overlay('sender of a packet', 'tunnel_verify(skb, sender, &key)', 'sender ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
   overlay('sender of an error', 'tunnel_verify(skb, end, &key)', 'end ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
-  overlay('identity of an error', 'n->src_identity = end->identity;', '', 'overlay'),
+  overlay('identity of an error', 'peer_identity(end, p, &ct, v6)', 'n->src_identity', 'overlay'),
   overlay('ingress by the tunnel', 'judge(skb, n, p, &ct, dst, n->src_identity, false, v6)', '0', 'overlay'),
   overlay(
     'other nodes to internal network',
@@ -165,6 +173,45 @@ const NODES: readonly Mutant[] = [
     'overlay',
   ),
   tunnel(
+    'unknown identity from another node',
+    'return identity_is_known(key->tunnel_id) ?',
+    'return true ?',
+    'unknown',
+  ),
+  eps('identities without a bit', 'is_remote(info) ? identity_is_known(info->identity) :', '', 'unknown'),
+  eps('identity 0 of another node', 'return identity != IDENTITY_UNKNOWN', 'return true', 'unknown'),
+  eps('identity 0 of no node', 'info->identity != IDENTITY_UNKNOWN;', 'true;', 'unknown'),
+  eps('one bit for each identity', '>> identity % IDENTITY_WORD_BITS', '', 'overlay'),
+  flow('unknown peers are dropped', 'if (likely(is_known(info)))', 'if (true)', 'unknown'),
+  flow('only answers go on', '!ct->entry || !(ct->reply || p->flags & PACKET_ICMP_ERROR)', '!ct->entry', 'unknown'),
+  flow('only what was let in is answered', 'ct->entry->flags & CT_F_INITIATOR_LOCAL', 'false', 'unknown'),
+  flow('answers to an identity without a bit', '!identity_is_known(ct->entry->initiator_identity)', 'false', 'unknown'),
+  flow('the tunnel by the stack', 'if (is_tunnelled(info))', 'if (false)', 'unknown'),
+  flow('unknown senders by the stack', 'return is_known(info) ? 0', 'return true ? 0', 'unknown'),
+  flow(
+    'errors of strangers about the tunnel',
+    'is_tunnelled(info) && n->src_identity != IDENTITY_HOST',
+    'false',
+    'unknown',
+  ),
+  flow(
+    'errors of the node about the tunnel',
+    'is_tunnelled(info) && n->src_identity != IDENTITY_HOST',
+    'is_tunnelled(info)',
+    'unknown',
+  ),
+  flow('errors about the unknown', 'n->src_identity == IDENTITY_UNKNOWN ?', 'false ?', 'unknown'),
+  overlay('errors about the unknown by the tunnel', 'n->src_identity == IDENTITY_UNKNOWN', 'false', 'unknown'),
+  lxc('unknown receiver', 'unlikely(n->dst_identity == IDENTITY_UNKNOWN)', 'false', 'unknown'),
+  netdev('unknown sender', '!is_known(sender) && !(p.flags & PACKET_ICMP_ERROR)', 'false', 'unknown'),
+  netdev(
+    'unknown sender of an answer to the node',
+    ' || !is_known(sender))\n\t\treturn TC',
+    ')\n\t\treturn TC',
+    'unknown',
+  ),
+  netdev('answers around the tunnel', 'is_tunnelled(sender) || !is_known(sender)', '!is_known(sender)', 'unknown'),
+  tunnel(
     'identity to another node',
     '!is_container_identity(identity) && identity != IDENTITY_REMOTE_NODE',
     'false',
@@ -178,10 +225,15 @@ const NODES: readonly Mutant[] = [
   ),
   eps('reserved identities', 'identity == IDENTITY_HEALTH || identity == IDENTITY_INIT', 'true', 'overlay'),
   eps('identities of one node', 'return !(identity >> IDENTITY_BITS)', 'return true', 'overlay'),
-  lxc('egress to other nodes', 'judge(skb, n, p, ct, src, peer->identity, true, v6)', '0', 'overlay'),
+  lxc(
+    'egress to other nodes',
+    `judge(skb, n, p, ct, src, n->dst_identity, true, v6)${GIVE_UP};\n\tret = forwardable(skb, p, min_of`,
+    '0;\n\tret = forwardable(skb, p, min_of',
+    'overlay',
+  ),
   lxc(
     'internal network by the tunnel',
-    'if (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer))',
+    'if (src->flags & ENDPOINT_F_INTERNAL && !is_remote_container(peer, n->dst_identity))',
     'if (false)',
     'overlay',
   ),

@@ -10,6 +10,7 @@ import { isErrno } from '../../datapath/ffi/errno.ts';
 import { openHandles } from '../../datapath/ffi/handle.ts';
 import { ConntrackMaps, type FlowMaps } from '../../datapath/maps/conntrack.ts';
 import * as ct from '../../datapath/maps/conntrack-map.ts';
+import { IDENTITY_WORDS, IdentityMap } from '../../datapath/maps/identity-map.ts';
 import type { PolicyEntry } from '../../datapath/maps/policy-map.ts';
 import { PolicySlots } from '../../datapath/maps/policy-slots.ts';
 import * as snat from '../../datapath/maps/snat-map.ts';
@@ -93,6 +94,47 @@ function testMaps(): void {
     map.updateBatch(uint32s(1, 2, 3), Buffer.alloc(24), 3);
     assert.equal([...map.entries()].length, 3);
     map.close();
+  });
+
+  test('privileged: identities have a bit each, in the words of the kernel, and the next agent finds them', () => {
+    const map = BpfMap.create('identities', {
+      type: MAP_TYPE.array,
+      keySize: 4,
+      valueSize: 8,
+      maxEntries: IDENTITY_WORDS,
+      flags: 0,
+    });
+    try {
+      const identities = new IdentityMap(map);
+      assert.deepEqual(identities.list(), []);
+      const ids = [256, 300, 319, 320, 1001, 65_472, 65_535];
+      for (const id of ids) identities.set(id, true);
+      assert.deepEqual(identities.list(), ids);
+      const value = Buffer.alloc(8);
+      map.lookup(Buffer.from([4, 0, 0, 0]), value);
+      assert.equal(value.readBigUInt64LE(), (1n << 0n) | (1n << 44n) | (1n << 63n));
+      identities.set(300, false);
+      assert.deepEqual([identities.has(300), identities.has(319), identities.has(301)], [false, true, false]);
+      assert.deepEqual(
+        new IdentityMap(map).list(),
+        ids.filter((id) => id !== 300),
+      );
+      identities.replace([257, 65_535]);
+      assert.deepEqual(
+        [identities.list(), new IdentityMap(map).list()],
+        [
+          [257, 65_535],
+          [257, 65_535],
+        ],
+      );
+      for (const id of [0, 255, 65_536, 0x0100_0001, 256.5, NaN]) {
+        assert.throws(() => identities.set(id, true), /has no bit in cilium_identities/);
+      }
+      assert.throws(() => identities.replace([256, 8]), /identity 8/);
+      assert.deepEqual(new IdentityMap(map).list(), [257, 65_535], 'nothing of it was written');
+    } finally {
+      map.close();
+    }
   });
 
   test('privileged: maps that do not exist are undefined, not an error', () => {

@@ -65,7 +65,7 @@ function addRoutes(datapath: Datapath, hostIfindex: number): void {
 }
 
 function tellKernel(datapath: Datapath): void {
-  const { endpoints, ipcache } = datapath;
+  const { endpoints, identities, ipcache } = datapath;
   const tunnelEndpoint = parse(other.node[spec.underlay]);
   for (const family of FAMILIES) {
     ipcache.update(Prefix.parse(family === 4 ? '0.0.0.0/0' : '::/0'), { identity: family === 4 ? 9 : 10 });
@@ -74,6 +74,7 @@ function tellKernel(datapath: Datapath): void {
       ipcache.update(single(address[family]), { identity: HOST });
     }
     ipcache.update(single(own.container[family]), { identity: IDENTITIES[spec.number]! });
+    identities.set(IDENTITIES[3 - spec.number]!, true);
     ipcache.update(single(other.container[family]), { identity: IDENTITIES[3 - spec.number]!, tunnelEndpoint });
     ipcache.update(single(other.router[family]), { identity: REMOTE_NODE, tunnelEndpoint });
     ipcache.update(single(other.node[family]), { identity: REMOTE_NODE });

@@ -18,6 +18,7 @@ import { type DatapathEvent, decodeEvent } from '../../../datapath/events/record
 import { EventReader } from '../../../datapath/events/event-reader.ts';
 import { DeviceMap } from '../../../datapath/maps/device-map.ts';
 import { type EndpointInfo, EndpointMap, HOST_ENDPOINT } from '../../../datapath/maps/endpoint-map.ts';
+import { IdentityMap } from '../../../datapath/maps/identity-map.ts';
 import { IpcacheMap } from '../../../datapath/maps/ipcache-map.ts';
 import { MetricsMap } from '../../../datapath/maps/metrics-map.ts';
 import {
@@ -114,6 +115,7 @@ export class Bed {
   readonly c = container(3, 'c', { internal: true });
   readonly endpoints: EndpointMap;
   readonly ipcache: IpcacheMap;
+  readonly identities: IdentityMap;
   readonly devices: DeviceMap;
   readonly metrics: MetricsMap;
   readonly ext: number;
@@ -152,6 +154,7 @@ export class Bed {
     }
     this.endpoints = new EndpointMap(this.map('cilium_lxc'));
     this.ipcache = new IpcacheMap(this.map('cilium_ipcache'));
+    this.identities = new IdentityMap(this.map('cilium_identities'));
     this.devices = new DeviceMap(this.map('cilium_devices'));
     this.metrics = new MetricsMap(this.map('cilium_metrics'));
     this.#reader = new EventReader(this.map('cilium_events'));

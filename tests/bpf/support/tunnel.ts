@@ -43,11 +43,11 @@ export const R = remote('10.0.2.1', 'fd00:2::1', 2001, NODE_2);
 export const S = remote('10.0.3.1', 'fd00:3::1', 3001, NODE_3);
 /** Where the stack of node 2 speaks from. */
 export const ROUTER_2 = remote('10.0.2.254', 'fd00:2::fe', REMOTE_NODE, NODE_2);
-/** Of node 2's range; ipcache knows the range only. */
+/** Of node 2's range; ipcache knows the range only, the policy maps know the identity. */
 export const NEW = remote('10.0.2.77', 'fd00:2::77', 2077, NODE_2);
 
 const RANGES_2: Readonly<Record<IpFamily, string>> = { 4: '10.0.2.0/24', 6: 'fd00:2::/64' };
-const WORLD_IDENTITY = 2;
+const UNKNOWN_IDENTITY = 0;
 const VXLAN_HEADER = 8;
 const FRAME_BYTES = 2052;
 
@@ -64,13 +64,14 @@ export interface OuterFrame {
 }
 
 /** Writes where other nodes' containers live; `underlay`: the family between the nodes. */
-export function tellNodes({ ipcache }: Bed, underlay: IpFamily, skipTunnel = false): void {
+export function tellNodes({ ipcache, identities }: Bed, underlay: IpFamily, skipTunnel = false): void {
+  identities.replace([R, S, NEW].map(({ identity }) => identity));
   for (const family of FAMILIES) {
     for (const { identity, node, ...end } of [R, S, ROUTER_2]) {
       const tunnelEndpoint = IpAddress.parse(node[underlay]);
       ipcache.update(prefixOf(end[family]), { identity, tunnelEndpoint, skipTunnel });
     }
-    const range = { identity: WORLD_IDENTITY, tunnelEndpoint: IpAddress.parse(NODE_2[underlay]), skipTunnel };
+    const range = { identity: UNKNOWN_IDENTITY, tunnelEndpoint: IpAddress.parse(NODE_2[underlay]), skipTunnel };
     ipcache.update(Prefix.parse(RANGES_2[family]), range);
     for (const node of [NODE_2, NODE_3]) ipcache.update(prefixOf(node[family]), { identity: REMOTE_NODE });
   }
