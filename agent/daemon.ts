@@ -36,6 +36,7 @@ import { Lifecycle, type Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { re2 } from '../runtime/re2.ts';
 import { prepareStateFolder } from '../runtime/state-file.ts';
+import { Cluster } from './cluster.ts';
 import { Collector } from './collector.ts';
 import { ConnectionPurger } from './connection-purger.ts';
 import { DockerEngine } from './docker.ts';
@@ -94,15 +95,21 @@ function components(
   const clock = systemClock;
   const { stateDir } = options;
   const subsystem = (subsys: string): Logger => log.child({ subsys });
-  const mtu = options.mtu === 0 ? defaultMtu() : options.mtu;
+  const ipcache = new Ipcache();
+  const cluster =
+    options.kvstore === 'etcd'
+      ? new Cluster({ options, store: kvstore, ipcache, datapath: () => datapath, clock, log: subsystem })
+      : undefined;
+  const mtu = options.mtu === 0 ? (cluster?.mtu.inside ?? defaultMtu()) : options.mtu;
 
   // The kernel.
-  const datapath = new Datapath({
+  const datapath: Datapath = new Datapath({
     bpfRoot: options.bpfRoot,
     objectDir: objectFolder(),
     aggregation: options.monitorAggregation,
     mtu,
     log: subsystem('datapath'),
+    ...cluster?.datapathOptions,
   });
   const flows = new SeenFlows({ now: () => clock.now(), monotonic: monotonicMs });
   const monitor = new MonitorHub({
@@ -117,7 +124,6 @@ function components(
   });
 
   // Identities and policy.
-  const ipcache = new Ipcache();
   const allocator = new IdentityAllocator({
     store: kvstore,
     node: nodeKey,
@@ -259,11 +265,16 @@ function components(
     links: () => datapath.links,
     hostIfindex: () => datapath.hostIfindex,
     onAddressesChanged: () => nodeAddresses.refresh(),
+    kept: cluster?.network,
   });
   const ipam = new Ipam({
     stateDir,
-    ipv4Range: Prefix.parse(options.ipv4Range),
-    ipv6Range: Prefix.parse(options.ipv6Range),
+    get ipv4Range() {
+      return cluster?.local.range(4) ?? Prefix.parse(options.ipv4Range);
+    },
+    get ipv6Range() {
+      return cluster?.local.range(6) ?? Prefix.parse(options.ipv6Range);
+    },
     nodeRanges: () => takenRanges(datapath.links),
     clock,
     log: subsystem('ipam'),
@@ -272,7 +283,7 @@ function components(
     stateDir,
     mtu,
     ipam,
-    hooks: hostRoutes,
+    hooks: cluster?.networkHooks(hostRoutes) ?? hostRoutes,
     inspect: (id) => docker.network(id),
     log: subsystem('driver'),
   });
@@ -350,6 +361,7 @@ function components(
   let lostTimer: NodeJS.Timeout | undefined;
   return [
     step('state-folder', () => prepareStateFolder(stateDir)),
+    ...(cluster ? [cluster.early] : []),
     datapath,
     step('policy-slots', async () => {
       const used = datapath.endpoints.entries().map(({ info }) => info.policySlot);
@@ -392,11 +404,15 @@ function components(
       },
       () => endpoints.stop(),
     ),
+    ...(cluster?.components ?? []),
     step(
       'node-addresses',
       () => {
         nodeAddresses.start();
-        subscription = datapath.links.onAddressChange(() => nodeAddresses.refresh());
+        subscription = datapath.links.onAddressChange(() => {
+          nodeAddresses.refresh();
+          cluster?.refreshAddresses();
+        });
       },
       () => subscription?.close(),
     ),

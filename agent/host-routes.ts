@@ -7,6 +7,7 @@
  * A network made with --internal gets neither, because the host is outside for it.
  */
 import type { Links } from '../datapath/netlink/links.ts';
+import type { IpAddress, Prefix } from '../net/ip.ts';
 import { networkPools, type NetworkHooks, type NetworkRecord } from '../driver/types.ts';
 
 /** Adding what is there and deleting what is not are no errors. */
@@ -21,6 +22,8 @@ export interface HostRoutesDeps {
   readonly hostIfindex: () => number;
   /** The node has other addresses than before. */
   readonly onAddressesChanged: () => void;
+  /** What else belongs on cilium_host: the ways to other nodes. */
+  readonly kept?: { wantsRoute(prefix: Prefix): boolean; isRouter(address: IpAddress): boolean } | undefined;
 }
 
 export class HostRoutes implements NetworkHooks {
@@ -58,16 +61,19 @@ export class HostRoutes implements NetworkHooks {
 
   /** After a start: takes away what networks that are gone left on cilium_host. */
   collect(networks: readonly NetworkRecord[]): void {
+    const { kept } = this.#deps;
     const links = this.#deps.links();
     const ifindex = this.#deps.hostIfindex();
     const pools = networks.filter((network) => !network.internal).flatMap(networkPools);
     const prefixes = new Set(pools.map(({ pool }) => pool.toString()));
     const gateways = new Set(pools.map(({ gateway }) => gateway.toString()));
     for (const route of links.listRoutes()) {
-      if (route.ifindex === ifindex && !prefixes.has(route.prefix.toString())) links.deleteRoute(route);
+      if (route.ifindex !== ifindex || prefixes.has(route.prefix.toString())) continue;
+      if (kept?.wantsRoute(route.prefix) !== true) links.deleteRoute(route);
     }
     for (const { address, prefixLength } of links.listAddresses(ifindex)) {
-      if (!gateways.has(address.toString())) links.deleteAddress(ifindex, address, prefixLength);
+      if (gateways.has(address.toString()) || kept?.isRouter(address) === true) continue;
+      links.deleteAddress(ifindex, address, prefixLength);
     }
   }
 }

@@ -35,7 +35,7 @@ export async function openKvstore(options: KvstoreOptions, log: Logger): Promise
   const { EtcdKvstore } = await import('../kvstore/etcd/etcd-kvstore.ts');
   const config = await etcdConfigOf(etcd);
   const store = new EtcdKvstore({ config, log, clock: systemClock });
-  return { store, foundation: [], nodeKey: nodeAddress() ?? options.nodeName };
+  return { store, foundation: [], nodeKey: nodeAddress(4) ?? nodeAddress(6) ?? options.nodeName };
 }
 
 function invalid(message: string): CiliumError {

@@ -8,29 +8,60 @@ import { fileURLToPath } from 'node:url';
 import type { Links } from '../datapath/netlink/links.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
 import type { TakenRange } from '../ipam/ranges.ts';
-import { IpAddress, Prefix } from '../net/ip.ts';
+import { IpAddress, type IpFamily, Prefix } from '../net/ip.ts';
 
 const ETHERNET_MTU = 1500;
 const NS_PER_S = 1_000_000_000n;
 
 /** The smallest MTU of the devices that IPv4 default routes use; Ethernet's when there is none. */
 export function defaultMtu(): number {
-  const mtus = defaultDevices().map((device) => Number(readFileSync(`/sys/class/net/${device}/mtu`, 'utf8')));
+  const mtus = defaultDevices().map(deviceMtu);
   return Math.min(...mtus, ...(mtus.length === 0 ? [ETHERNET_MTU] : []));
 }
 
-/** The IPv4 address by which other nodes know this one: on a device with a default route, else on any. */
-export function nodeAddress(): string | undefined {
+/** The address by which other nodes know this one: on a device with a default route, else on any. */
+export function nodeAddress(family: IpFamily = 4): string | undefined {
   const all = networkInterfaces();
   const others = Object.keys(all).filter((name) => !isOurDevice(name) && !/^(docker|br-|veth)/.test(name));
-  const addresses = [...defaultDevices(), ...others].flatMap((name) => all[name] ?? []);
-  return addresses.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+  const addresses = [...defaultDevices(), ...defaultDevices6(), ...others].flatMap((name) => all[name] ?? []);
+  const found = addresses.find((one) => {
+    return one.family === `IPv${family}` && !one.internal && (one.family === 'IPv4' || one.scopeid === 0);
+  });
+  return found?.address;
+}
+
+/** The MTU of the device that has this address; of the devices with a default route when none has. */
+export function addressMtu(address: IpAddress | undefined): number {
+  const text = address?.toString();
+  const [device] =
+    Object.entries(networkInterfaces()).find(([, list]) => list?.some((one) => one.address === text)) ?? [];
+  return device === undefined ? defaultMtu() : deviceMtu(device);
+}
+
+/** Another one after each boot. */
+export function bootId(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 }
 
 /** Those that IPv4 default routes use. */
 function defaultDevices(): string[] {
   const routes = readFileSync('/proc/net/route', 'utf8').split('\n').slice(1);
   return routes.map((line) => line.split('\t')).flatMap(([device = '', to]) => (to === '00000000' ? [device] : []));
+}
+
+/** Those that IPv6 default routes use; the kernel's own "unreachable" one is on lo. */
+function defaultDevices6(): string[] {
+  if (!existsSync('/proc/net/ipv6_route')) return [];
+  const routes = readFileSync('/proc/net/ipv6_route', 'utf8').split('\n');
+  return routes
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([to = '', length]) => /^0{32}$/.test(to) && length === '00')
+    .map((fields) => fields.at(-1) ?? 'lo')
+    .filter((device) => device !== 'lo');
+}
+
+function deviceMtu(device: string): number {
+  return Number(readFileSync(`/sys/class/net/${device}/mtu`, 'utf8'));
 }
 
 /** Milliseconds of CLOCK_MONOTONIC (since boot, without suspend): the clock of the kernel's programs. */

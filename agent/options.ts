@@ -3,7 +3,8 @@
 /** Every option of the agent: `--help`, `cilium config` and docs/configuration.md are made from this table. */
 import { hostname } from 'node:os';
 import { z } from 'zod';
-import { Prefix } from '../net/ip.ts';
+import { DEFAULT_TUNNEL_PORT } from '../datapath/loader/tunnel-device.ts';
+import { IpAddress, Prefix } from '../net/ip.ts';
 import { describeOptions, option, type OptionValues } from '../runtime/config.ts';
 
 const path = z.string().regex(/^\//, 'expected an absolute path');
@@ -21,6 +22,14 @@ function range(family: 4 | 6, longest: number): z.ZodType<string> {
     },
     { error: `expected an IPv${family} prefix of at most /${longest}` },
   );
+}
+
+function addressOrAuto(family: 4 | 6): z.ZodType<string> {
+  return z
+    .string()
+    .refine((text) => text === 'auto' || (IpAddress.isValid(text) && IpAddress.parse(text).family === family), {
+      error: `expected an IPv${family} address, or auto`,
+    });
 }
 
 export const AGENT_OPTIONS = {
@@ -104,6 +113,62 @@ export const AGENT_OPTIONS = {
     default: [] as string[],
     description:
       'How to reach etcd: etcd.address=URL, once or several times, or etcd.config=FILE with endpoints, trusted-ca-file, cert-file, key-file, username, password, namespace.',
+  }),
+  clusterName: option({
+    schema: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, 'expected lower-case letters, digits, dashes'),
+    default: 'default',
+    description: 'With etcd: the cluster that this node belongs to; nodes of others are not seen.',
+  }),
+  routingMode: option<'tunnel' | 'native'>({
+    schema: z.enum(['tunnel', 'native']),
+    default: 'tunnel',
+    description:
+      'With etcd: how packets reach containers of other nodes: in VXLAN (tunnel), or as they are, routed by the nodes on one link and by the network (native). The same on all nodes.',
+  }),
+  tunnelPort: option({
+    schema: z.int().min(1).max(65_535),
+    default: DEFAULT_TUNNEL_PORT,
+    unit: 'UDP',
+    description: 'With etcd and tunnels: the UDP port of VXLAN, the same on all nodes.',
+  }),
+  underlayProtocol: option<'auto' | 'ipv4' | 'ipv6'>({
+    schema: z.enum(['auto', 'ipv4', 'ipv6']),
+    default: 'auto',
+    description:
+      'With etcd: by which of their addresses nodes reach each other, the same on all nodes; auto is IPv4 if this node has it.',
+  }),
+  ipv4Node: option({
+    schema: addressOrAuto(4),
+    default: 'auto',
+    description:
+      'With etcd: the IPv4 address of this node towards others; auto: one on a device with a default route, else any.',
+  }),
+  ipv6Node: option({
+    schema: addressOrAuto(6),
+    default: 'auto',
+    description: 'With etcd: the IPv6 address of this node towards others; auto as for IPv4.',
+  }),
+  clusterPoolIpv4Cidr: option({
+    schema: z.union([range(4, 28), z.literal('')]),
+    default: '',
+    description: 'With etcd: the range from which each node takes one of its own, instead of --ipv4-range.',
+  }),
+  clusterPoolIpv4MaskSize: option({
+    schema: z.int().min(1).max(28),
+    default: 24,
+    unit: 'bits',
+    description: 'Length of the ranges taken from --cluster-pool-ipv4-cidr.',
+  }),
+  clusterPoolIpv6Cidr: option({
+    schema: z.union([range(6, 112), z.literal('')]),
+    default: '',
+    description: 'With etcd: the range from which each node takes one of its own, instead of --ipv6-range.',
+  }),
+  clusterPoolIpv6MaskSize: option({
+    schema: z.int().min(1).max(112),
+    default: 112,
+    unit: 'bits',
+    description: 'Length of the ranges taken from --cluster-pool-ipv6-cidr.',
   }),
   labels: option({
     schema: z.array(z.string()),
