@@ -47,8 +47,8 @@ export interface RemoteAddressChange {
 
 export interface RemoteAddressesOptions {
   readonly store: Pick<Kvstore, 'list' | 'watch' | 'onSessionLost'>;
-  /** The address of this node that others send to: what is said in its name is not news. */
-  readonly host: IpAddress;
+  /** The address of this node that others send to, known once started: what is said in its name is not news. */
+  readonly host: () => IpAddress;
   readonly claims: AddressClaims;
   readonly identities: KnownIdentities;
   readonly ipcache: IpcacheVoice;
@@ -162,7 +162,7 @@ export class RemoteAddresses implements Component {
     } catch (error) {
       log.warn('Not an address of the cluster', { key: entry.key, reason: describeError(error) });
     }
-    const isOurs = said?.host.equals(host) === true;
+    const isOurs = said?.host.equals(host()) === true;
     if (isOurs) own.seen(text, entry);
     else if (said !== undefined) own.taken(text, said.host);
     else if (before !== undefined) own.gone(text, before);

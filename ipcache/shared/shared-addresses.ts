@@ -20,7 +20,7 @@ import type { KvEntry, Kvstore } from '../../kvstore/kvstore.ts';
 import type { AddressClaims } from './address-claims.ts';
 import { addressKey, decodeAddress, encodeAddress, type DockerNames } from './address-value.ts';
 
-/** etcd's limit for the operations of one transaction (--max-txn-ops). */
+/** etcd takes no more operations in one transaction unless it is told to (`--max-txn-ops`). */
 const BATCH_KEYS = 128;
 /** How often all is looked at again, against whatever was overlooked. */
 const COMPARE_INTERVAL_MS = 60_000;
@@ -34,8 +34,8 @@ export interface SharedAddress {
 
 export interface SharedAddressesOptions {
   readonly store: Kvstore;
-  /** The address of this node that others send to. */
-  readonly host: IpAddress;
+  /** The address of this node that others send to; known once started. */
+  readonly host: () => IpAddress;
   readonly claims: AddressClaims;
   readonly log: Logger;
   readonly clock?: Clock;
@@ -43,7 +43,7 @@ export interface SharedAddressesOptions {
 
 interface Wanted {
   readonly address: IpAddress;
-  readonly value: string;
+  readonly shared: SharedAddress;
 }
 
 /** What the store holds in this node's name, as far as is known. */
@@ -85,7 +85,7 @@ export class SharedAddresses implements Component {
     this.#unsubscribe.push(
       store.onSessionLost(() => this.#writeAll()),
       claims.onChange((changed) => {
-        if (changed.equals(host)) this.#writing.trigger();
+        if (changed.equals(host())) this.#writing.trigger();
       }),
     );
     this.#writing.start();
@@ -98,12 +98,10 @@ export class SharedAddresses implements Component {
     await this.#writing.stop();
   }
 
-  publish(address: IpAddress, { identity, docker }: SharedAddress): void {
-    const value = encodeAddress(address, { host: this.#options.host, identity, docker });
+  publish(address: IpAddress, shared: SharedAddress): void {
     const text = address.toString();
-    if (this.#wanted.get(text)?.value === value) return;
-    this.#wanted.set(text, { address, value });
-    this.#mark(text);
+    this.#wanted.set(text, { address, shared });
+    if (!this.#isRight(text)) this.#mark(text);
   }
 
   withdraw(address: IpAddress): void {
@@ -121,7 +119,7 @@ export class SharedAddresses implements Component {
     if (this.#isOld(text, entry)) return;
     const isKept = this.#options.store.isOwn(entry);
     this.#stored.set(text, { value: entry.value, isKept, revision: entry.modRevision });
-    if (!isKept || this.#wanted.get(text)?.value !== entry.value) this.#mark(text);
+    if (!this.#isRight(text)) this.#mark(text);
   }
 
   /** The follower has seen that a key in this node's name is no more. `old`: what it was. */
@@ -147,15 +145,17 @@ export class SharedAddresses implements Component {
     this.#writing.trigger();
   }
 
-  /** What was known of the store does not count any more. */
+  /** Any key may have gone with its lease, and revisions may count anew. */
   #writeAll(): void {
-    this.#stored.clear();
+    for (const [text, { value }] of this.#stored) this.#stored.set(text, { value, isKept: false, revision: 0 });
     for (const text of this.#wanted.keys()) this.#dirty.add(text);
     this.#writing.trigger();
   }
 
   async #write(signal: AbortSignal): Promise<void> {
-    for (const text of this.#wanted.keys()) if (!this.#isRight(text)) this.#dirty.add(text);
+    for (const text of [...this.#wanted.keys(), ...this.#stored.keys()]) {
+      if (!this.#isRight(text)) this.#dirty.add(text);
+    }
     while (this.#dirty.size > 0 && !signal.aborted) {
       const batch = [...this.#dirty].slice(0, BATCH_KEYS);
       for (const text of batch) this.#dirty.delete(text);
@@ -170,20 +170,26 @@ export class SharedAddresses implements Component {
 
   #isRight(text: string): boolean {
     const stored = this.#stored.get(text);
-    return stored?.isKept === true && stored.value === this.#wanted.get(text)?.value;
+    const wanted = this.#wanted.get(text);
+    if (wanted === undefined) return stored?.value === undefined;
+    return stored?.isKept === true && stored.value === this.#value(wanted);
+  }
+
+  #value({ address, shared }: Wanted): string {
+    return encodeAddress(address, { host: this.#options.host(), ...shared });
   }
 
   async #writeBatch(batch: readonly string[]): Promise<void> {
     const { claims, host, log } = this.#options;
-    const puts: [string, Wanted][] = [];
+    const puts: [string, string][] = [];
     const obsolete: [string, string][] = [];
     for (const text of batch) {
       const wanted = this.#wanted.get(text);
       const stored = this.#stored.get(text)?.value;
       if (wanted === undefined) {
         if (stored !== undefined) obsolete.push([text, stored]);
-      } else if (claims.holds(host, wanted.address)) {
-        puts.push([text, wanted]);
+      } else if (claims.holds(host(), wanted.address)) {
+        puts.push([text, this.#value(wanted)]);
       } else {
         log.debug('Address is in no range that this node has announced: not told to others', { ipAddr: text });
       }
@@ -192,10 +198,10 @@ export class SharedAddresses implements Component {
     if (obsolete.length > 0) await this.#remove(obsolete);
   }
 
-  async #put(puts: readonly [string, Wanted][]): Promise<void> {
-    const then = puts.map(([text, { value }]) => ({ put: addressKey(text), value, leased: true }));
+  async #put(puts: readonly [string, string][]): Promise<void> {
+    const then = puts.map(([text, value]) => ({ put: addressKey(text), value, leased: true }));
     const { revision } = await this.#options.store.transact({ then });
-    for (const [text, { value }] of puts) this.#stored.set(text, { value, isKept: true, revision });
+    for (const [text, value] of puts) this.#stored.set(text, { value, isKept: true, revision });
   }
 
   /** Only what is still in our name. */
@@ -214,7 +220,10 @@ export class SharedAddresses implements Component {
     const { store, host } = this.#options;
     const key = addressKey(text);
     const entry = await store.get(key);
-    if (entry === undefined || hostOf(entry)?.equals(host) !== true) return;
+    if (entry === undefined || hostOf(entry)?.equals(host()) !== true) {
+      this.#stored.delete(text);
+      return;
+    }
     const when = [{ key, modRevision: entry.modRevision }];
     const { succeeded, revision } = await store.transact({ when, then: [{ delete: key }] });
     if (succeeded) this.#stored.set(text, { value: undefined, isKept: false, revision });

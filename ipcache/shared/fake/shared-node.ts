@@ -93,7 +93,7 @@ export class SharedNode {
 
   constructor({ host, store, claims, identities, clock }: SharedNodeOptions) {
     this.store = watchedStore(store);
-    const common = { store: this.store, host: IpAddress.parse(host), claims, log: silentLogger, clock };
+    const common = { store: this.store, host: () => IpAddress.parse(host), claims, log: silentLogger, clock };
     this.shared = new SharedAddresses(common);
     this.remote = new RemoteAddresses({
       ...common,
