@@ -28,6 +28,7 @@ import { LocalIdentityAllocator } from '../ipcache/local-identity-allocator.ts';
 import { Ipam } from '../ipam/ipam.ts';
 import { IdentityAllocator } from '../kvstore/allocator/identity-allocator.ts';
 import { IdentityCollector } from '../kvstore/allocator/identity-collector.ts';
+import { ManualAccess } from '../kvstore/manual-access.ts';
 import { Prefix } from '../net/ip.ts';
 import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
 import { PolicyRepository } from '../policy/repository.ts';
@@ -37,6 +38,7 @@ import type { Logger } from '../runtime/logger.ts';
 import { re2 } from '../runtime/re2.ts';
 import { prepareStateFolder } from '../runtime/state-file.ts';
 import { Cluster } from './cluster.ts';
+import { ClusterView, containerNames, standaloneNode } from './cluster-view.ts';
 import { Collector } from './collector.ts';
 import { ConnectionPurger } from './connection-purger.ts';
 import { DockerEngine } from './docker.ts';
@@ -338,7 +340,14 @@ function components(
     options,
     endpoints,
     identities,
+    localIdentities: () => localIdentities.list(),
     repository,
+    cluster: new ClusterView({
+      nodes: () => cluster?.nodes.list() ?? [standaloneNode(options)],
+      ipcache,
+      names: () => containerNames(endpoints.list()),
+    }),
+    kvstore: new ManualAccess(kvstore),
     policy,
     questions: answers,
     monitor,

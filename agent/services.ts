@@ -12,15 +12,21 @@ import type {
   StatusResponse,
   VersionInfo,
 } from '../api/models.ts';
+import type { IpListEntry } from '../api/cluster-models.ts';
+import type { ClusterNodeStatus } from '../api/node-models.ts';
 import { ownVersion } from '../api/version.ts';
 import type { Endpoint } from '../endpoint/endpoint.ts';
 import type { EndpointManager } from '../endpoint/endpoint-manager.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { parseLabel, parseSelectLabel } from '../identity/label.ts';
+import { LabelSet } from '../identity/label-set.ts';
 import { numericIdentity } from '../identity/numeric-identity.ts';
 import type { ImportOptions } from '../policy/replacement.ts';
 import type { PolicyRepository } from '../policy/repository.ts';
 import type { PolicySource } from '../policy/resources/policy-item.ts';
+import type { ManualAccess } from '../kvstore/manual-access.ts';
+import type { Prefix } from '../net/ip.ts';
+import type { ClusterView } from './cluster-view.ts';
 import { endpointModel } from './endpoint-model.ts';
 import type { Identities } from './identities.ts';
 import type { MonitorHub } from './monitor-hub.ts';
@@ -42,6 +48,10 @@ export interface ServicesDeps {
   readonly endpoints: EndpointManager;
   readonly identities: Identities;
   readonly repository: PolicyRepository;
+  /** Identities that mean something on this node only, with the text of their labels. */
+  readonly localIdentities: () => Iterable<{ readonly id: number; readonly labels: string }>;
+  readonly cluster: ClusterView;
+  readonly kvstore: ManualAccess;
   readonly policy: PolicyService;
   readonly questions: PolicyQuestions;
   readonly monitor: MonitorHub;
@@ -108,7 +118,27 @@ export class Services implements AgentServices {
   }
 
   identities(): Identity[] {
-    return this.#deps.identities.list().map(({ id, labels }) => ({ id, labels: labels.toTexts() }));
+    const shared = this.#deps.identities.list().map(({ id, labels }) => ({ id, labels: labels.toTexts() }));
+    const local = Array.from(this.#deps.localIdentities(), ({ id, labels }) => {
+      return { id, labels: LabelSet.parse(labels).toTexts() };
+    });
+    return [...shared, ...local.sort((a, b) => a.id - b.id)];
+  }
+
+  labelsOf(identity: number): string[] | undefined {
+    return this.#deps.repository.labelsOf(numericIdentity(identity))?.toTexts();
+  }
+
+  nodes(): ClusterNodeStatus {
+    return this.#deps.cluster.nodes();
+  }
+
+  addresses(range?: Prefix): IpListEntry[] {
+    return this.#deps.cluster.addresses(range);
+  }
+
+  get kvstore(): ManualAccess {
+    return this.#deps.kvstore;
   }
 
   policy(labels: readonly string[]): PolicyView {

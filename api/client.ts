@@ -22,6 +22,9 @@ import type {
   StatusResponse,
   VersionInfo,
 } from './models.ts';
+import type { IdentityEndpoints, IpListEntry } from './cluster-models.ts';
+import type { KvstoreDeleted, KvstoreEntries, KvstoreEntry, KvstoreSet } from './cluster-models.ts';
+import type { ClusterNodeStatus } from './node-models.ts';
 import type { FlowExplanationModel, FlowQuestion } from './explain-models.ts';
 import type { SimulationModel } from './simulation-models.ts';
 import type { PolicyTraceResult, SelectorMapping, TraceSelector } from './policy-models.ts';
@@ -44,6 +47,11 @@ export interface PolicyImportRequest {
   readonly replaceWithLabels?: readonly string[];
   /** The answer is to carry no rules. */
   readonly brief?: boolean;
+}
+
+export interface AddressQuery {
+  readonly cidr?: string;
+  readonly labels?: readonly string[];
 }
 
 /** An import with its options, or the labels of rules to delete; none: all rules. */
@@ -104,6 +112,41 @@ export class CiliumClient {
 
   identity(id: string): Promise<Identity> {
     return this.#call('GET', fill(PATHS.identity, id));
+  }
+
+  /** Identities that endpoints of the node have. */
+  identityEndpoints(): Promise<IdentityEndpoints[]> {
+    return this.#call('GET', PATHS.identityEndpoints);
+  }
+
+  nodes(): Promise<ClusterNodeStatus> {
+    return this.#call('GET', PATHS.nodes);
+  }
+
+  /** Addresses inside `cidr` (an address or a prefix) whose identity carries all these labels. */
+  addresses({ cidr, labels = [] }: AddressQuery = {}): Promise<IpListEntry[]> {
+    const query = cidr === undefined ? '' : `?${new URLSearchParams({ cidr }).toString()}`;
+    return this.#call('GET', PATHS.addresses + query, labels);
+  }
+
+  /** One key, or with `recursive` all that begin with it. */
+  async kvstoreGet(key: string, { recursive = false } = {}): Promise<KvstoreEntry[]> {
+    const query = new URLSearchParams({ key, ...(recursive && { recursive: 'true' }) });
+    return (await this.#call<KvstoreEntries>('GET', `${PATHS.kvstore}?${query.toString()}`)).entries;
+  }
+
+  kvstoreSet(request: KvstoreSet): Promise<void> {
+    return this.#call('PUT', PATHS.kvstore, request);
+  }
+
+  /** Answers how many keys are gone. */
+  async kvstoreDelete(key: string, { recursive = false, force = false } = {}): Promise<number> {
+    const query = new URLSearchParams({
+      key,
+      ...(recursive && { recursive: 'true' }),
+      ...(force && { force: 'true' }),
+    });
+    return (await this.#call<KvstoreDeleted>('DELETE', `${PATHS.kvstore}?${query.toString()}`)).deleted;
   }
 
   /** The rules that carry all these labels; no labels: all rules. */

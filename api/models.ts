@@ -7,6 +7,7 @@
  * refused. The client imports only the types (loading zod costs more than a whole command may take).
  */
 import { z } from 'zod';
+import { nodeElement } from './node-models.ts';
 
 // ---- shared -----------------------------------------------------------------------------------------------------
 
@@ -70,7 +71,22 @@ export const statusResponse = z.object({
   'container-runtime': status.optional(),
   nodeMonitor: monitorStatus.optional(),
   ipam: ipamStatus.optional(),
-  routing: z.object({ 'inter-host-routing-mode': z.string(), 'intra-host-routing-mode': z.string() }).optional(),
+  routing: z
+    .object({
+      'inter-host-routing-mode': z.enum(['Native', 'Tunnel']),
+      'intra-host-routing-mode': z.enum(['BPF', 'Legacy']),
+      'tunnel-protocol': z.enum(['vxlan']).optional(),
+    })
+    .optional(),
+  cluster: z
+    .object({
+      /** Whether nodes are probed here; which of them answer is what the health API tells. */
+      ciliumHealth: status,
+      /** The name of this node. */
+      self: z.string(),
+      nodes: z.array(nodeElement),
+    })
+    .optional(),
   'attach-mode': z.enum(['tc', 'tcx']).optional(),
   'datapath-mode': z.enum(['veth']).optional(),
   masquerading: z

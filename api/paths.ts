@@ -7,16 +7,25 @@ export const DEFAULT_SOCKET = '/var/run/cilium/cilium.sock';
 /** In front of every path. */
 export const BASE_PATH = '/v1';
 
+/** The health API has a socket of its own, beside the agent's. */
+export const HEALTH_SOCKET_NAME = 'health.sock';
+export const HEALTH_BASE_PATH = '/v1beta';
+export const HEALTH_PATHS = { hello: '/hello', status: '/status', probe: '/status/probe' } as const;
+
 /** Paths with parameters in the notation of express. */
 export const PATHS = {
   status: '/healthz',
   version: '/version',
+  nodes: '/cluster/nodes',
   config: '/config',
   endpoints: '/endpoint',
   endpoint: '/endpoint/:id',
   endpointLabels: '/endpoint/:id/labels',
   identities: '/identity',
   identity: '/identity/:id',
+  identityEndpoints: '/identity/endpoints',
+  addresses: '/ip',
+  kvstore: '/kvstore',
   policy: '/policy',
   policyExplain: '/policy/explain',
   policyResolve: '/policy/resolve',

@@ -37,6 +37,14 @@ export const COMMANDS: Readonly<Record<string, CommandGroup>> = {
     description: 'Security identities and their labels',
     load: async () => (await import('./commands/identity.ts')).register,
   },
+  ip: {
+    description: 'Addresses and their identities, on all nodes',
+    load: async () => (await import('./commands/ip.ts')).register,
+  },
+  node: {
+    description: 'Nodes of the cluster',
+    load: async () => (await import('./commands/node.ts')).register,
+  },
   policy: {
     description: 'Rules: import, show, delete, check, explain, simulate',
     load: async () => (await import('./commands/policy.ts')).register,
@@ -52,6 +60,10 @@ export const COMMANDS: Readonly<Record<string, CommandGroup>> = {
   map: {
     description: 'The BPF maps as the agent sees them',
     load: async () => (await import('./commands/map.ts')).register,
+  },
+  kvstore: {
+    description: 'Keys of the key-value store: show, write, delete',
+    load: async () => (await import('./commands/kvstore.ts')).register,
   },
   completion: {
     description: 'Print a script that completes commands in a shell',

@@ -24,3 +24,8 @@ export function bodyOf<T>(request: Request, schema: Parameters<typeof parseReque
 export function sourcesOf({ sources }: PolicySources): PolicySource[] {
   return sources.map(({ file, items }) => ({ ...(file !== undefined && { file }), items }));
 }
+
+/** Whether all wanted labels are among these. */
+export function carriesAll(labels: readonly string[], wanted: readonly string[]): boolean {
+  return wanted.every((label) => labels.includes(label));
+}

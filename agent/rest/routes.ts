@@ -5,11 +5,14 @@ import { Router, type Request, type RequestHandler } from 'express';
 import { daemonConfigurationSpec, labelConfigurationSpec, labels as labelList } from '../../api/models.ts';
 import { policyDelete, policyDeleteQuery, policyImport, policyImportQuery } from '../../api/models.ts';
 import type { PolicyImport } from '../../api/models.ts';
-import type { BpfMapList, Identity, LabelConfiguration, Policy, PolicyDeleted, PolicyPlan } from '../../api/models.ts';
+import type { BpfMapList, Endpoint, Identity, LabelConfiguration } from '../../api/models.ts';
+import type { Policy, PolicyDeleted, PolicyPlan } from '../../api/models.ts';
+import type { IdentityEndpoints } from '../../api/cluster-models.ts';
 import { PATHS } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
-import { answer, bodyOf, sourcesOf } from './answer.ts';
+import { answer, bodyOf, carriesAll, sourcesOf } from './answer.ts';
+import { addClusterRoutes } from './cluster-routes.ts';
 import { normalizeChange } from './config-change.ts';
 import { findEndpoint } from './endpoint-reference.ts';
 import { parseRequest } from './errors.ts';
@@ -41,6 +44,7 @@ export function apiRouter(services: AgentServices): Router {
   );
   addEndpointRoutes(router, services);
   addIdentityRoutes(router, services);
+  addClusterRoutes(router, services);
   addPolicyRoutes(router, services);
   addQuestionRoutes(router, services.questions);
   router.get(
@@ -94,6 +98,10 @@ function addIdentityRoutes(router: Router, services: AgentServices): void {
     }),
   );
   router.get(
+    PATHS.identityEndpoints,
+    answer(() => identitiesInUse(services.endpoints())),
+  );
+  router.get(
     PATHS.identity,
     answer((request): Identity => {
       const id = param(request, 'id');
@@ -105,6 +113,16 @@ function addIdentityRoutes(router: Router, services: AgentServices): void {
       );
     }),
   );
+}
+
+/** By number. */
+function identitiesInUse(endpoints: readonly Endpoint[]): IdentityEndpoints[] {
+  const users = new Map<number, IdentityEndpoints>();
+  for (const { identity } of endpoints.map(({ status }) => status)) {
+    if (identity === undefined) continue;
+    users.set(identity.id, { identity, refCount: (users.get(identity.id)?.refCount ?? 0) + 1 });
+  }
+  return [...users.values()].sort((a, b) => a.identity.id - b.identity.id);
 }
 
 function addPolicyRoutes(router: Router, services: AgentServices): void {
@@ -161,10 +179,6 @@ function param(request: Request, name: string): string {
 
 function optionalLabels(request: Request): readonly string[] {
   return parseRequest(labelList, request.body ?? [], 'body');
-}
-
-function carriesAll(labels: readonly string[], wanted: readonly string[]): boolean {
-  return wanted.every((label) => labels.includes(label));
 }
 
 function required<T>(value: T | undefined, what: string): T {

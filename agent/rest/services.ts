@@ -16,9 +16,13 @@ import type {
   StatusResponse,
   VersionInfo,
 } from '../../api/models.ts';
+import type { IpListEntry } from '../../api/cluster-models.ts';
+import type { ClusterNodeStatus } from '../../api/node-models.ts';
 import type { CheckedFlowQuestion, FlowExplanationModel } from '../../api/explain-models.ts';
 import type { SimulationModel } from '../../api/simulation-models.ts';
 import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '../../api/policy-models.ts';
+import type { ManualAccess } from '../../kvstore/manual-access.ts';
+import type { Prefix } from '../../net/ip.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
 
 /** Rules and CIDR groups as plain data, as they were imported and in that order, with the revision of the repository. */
@@ -94,6 +98,14 @@ export interface AgentServices {
 
   /** All identities known here, the reserved ones included. */
   identities(): readonly Identity[];
+  labelsOf(identity: number): readonly string[] | undefined;
+
+  /** All nodes of the cluster, this one first. */
+  nodes(): ClusterNodeStatus;
+  /** What ipcache knows, in ascending order; with a range only what is inside of it. */
+  addresses(range?: Prefix): readonly IpListEntry[];
+  /** The key-value store by hand. */
+  readonly kvstore: Pick<ManualAccess, 'get' | 'list' | 'set' | 'delete' | 'deleteAll'>;
 
   /** The rules that carry all these labels (a label of source `any` stands for any source); no labels: all rules. */
   policy(labels: readonly string[]): PolicyView;

@@ -3,10 +3,14 @@
 /** `cilium identity list|get`: the numbers and the labels behind them, one label a row. */
 import type { Command } from 'commander';
 import type { Identity } from '../../api/models.ts';
-import { CiliumError } from '../../errors/cilium-error.ts';
+import { CiliumError, isCiliumError } from '../../errors/cilium-error.ts';
 import type { Context } from '../context.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
 import { table } from '../output/table.ts';
+
+interface ListOptions extends OutputOptions {
+  readonly endpoints?: boolean;
+}
 
 interface GetOptions extends OutputOptions {
   readonly label?: string;
@@ -17,7 +21,12 @@ export function register(program: Command, context: Context): void {
   withOutput(group.command('list').alias('ls'))
     .description('List all identities, or the one with exactly the labels given')
     .argument('[labels...]', 'source:key=value')
-    .action(async (labels: string[], options: OutputOptions) => {
+    .option('--endpoints', 'only identities of endpoints of this node, with their number')
+    .action(async (labels: string[], options: ListOptions) => {
+      if (options.endpoints === true) {
+        await listInUse(context, labels, options);
+        return;
+      }
       const identities = await context.client().identities(labels);
       identities.sort((a, b) => a.id - b.id);
       context.print((await formatted(identities, options)) ?? identityTable(identities));
@@ -32,6 +41,16 @@ export function register(program: Command, context: Context): void {
     });
 }
 
+async function listInUse(context: Context, labels: readonly string[], options: ListOptions): Promise<void> {
+  if (labels.length > 0) throw new CiliumError('InvalidArgument', 'give either labels or --endpoints');
+  const used = await context.client().identityEndpoints();
+  const rows = used.flatMap(({ identity, refCount }) => {
+    const [first, ...more] = identityRows(identity);
+    return [[...first!, String(refCount), ''], ...more.map((row) => [...row, '', ''])];
+  });
+  context.print((await formatted(used, options)) ?? table([['ID', 'LABELS', 'REFCOUNT'], ...rows]));
+}
+
 async function findIdentities(
   context: Context,
   id: string | undefined,
@@ -41,14 +60,19 @@ async function findIdentities(
     throw new CiliumError('InvalidArgument', 'give either the number of an identity or --label');
   }
   if (label !== undefined) return context.client().identities(label.split(','));
-  return [await context.client().identity(id!)];
+  try {
+    return [await context.client().identity(id!)];
+  } catch (error) {
+    if (!isCiliumError(error, 'NotFound')) throw error;
+    throw new CiliumError('NotFound', `Cannot get identity for given ID ${id!}`, {}, error);
+  }
 }
 
 /** ID and labels; further labels of an identity stand below the first. */
 export function identityTable(identities: readonly Identity[]): string {
-  const rows = identities.flatMap(({ id, labels }) => {
-    const [first = '', ...more] = labels;
-    return [[String(id), first], ...more.map((label) => ['', label])];
-  });
-  return table([['ID', 'LABELS'], ...rows], { minWidth: 2 });
+  return table([['ID', 'LABELS'], ...identities.flatMap(identityRows)], { minWidth: 2 });
+}
+
+function identityRows({ id, labels: [first = '', ...more] }: Identity): string[][] {
+  return [[String(id), first], ...more.map((label) => ['', label])];
 }

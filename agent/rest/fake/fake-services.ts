@@ -12,11 +12,17 @@ import type {
   StatusResponse,
   VersionInfo,
 } from '../../../api/models.ts';
+import type { IpListEntry } from '../../../api/cluster-models.ts';
+import type { ClusterNodeStatus, NodeElement } from '../../../api/node-models.ts';
 import { CiliumError } from '../../../errors/cilium-error.ts';
 import { parseLabel, selectsLabel } from '../../../identity/label.ts';
 import type { PolicySource } from '../../../policy/resources/policy-item.ts';
 import { parseSources } from '../../../policy/resources/policy-source.ts';
 import { planOf } from '../../policy/policy-plan.ts';
+import type { KvEntry } from '../../../kvstore/kvstore.ts';
+import { ManualAccess } from '../../../kvstore/manual-access.ts';
+import { Prefix } from '../../../net/ip.ts';
+import { fakeAddresses, FakeKeys, fakeNodes } from './fake-cluster.ts';
 import { FakePolicy } from './fake-policy.ts';
 import type { AgentServices, MonitorListener, PolicyDeletion, PolicyImportOptions, PolicyView } from '../services.ts';
 
@@ -30,6 +36,11 @@ export class FakeServices implements AgentServices {
   ];
   readonly world = new FakePolicy(this.endpointList);
   readonly questions = this.world.answers;
+  nodeList: NodeElement[] = fakeNodes();
+  addressList: IpListEntry[] = fakeAddresses();
+  /** What the store holds. */
+  readonly keys = new Map<string, KvEntry>();
+  readonly kvstore = new ManualAccess(new FakeKeys(this.keys));
   mapList: BpfMap[] = [];
   rules: unknown[] = [];
   watchedFiles: string[] = [];
@@ -79,6 +90,18 @@ export class FakeServices implements AgentServices {
       { id: 2, labels: ['reserved:world'] },
     ];
     return [...reserved, ...this.endpointList.flatMap(({ status }) => status.identity ?? [])];
+  }
+
+  labelsOf(id: number): readonly string[] | undefined {
+    return this.identities().find((identity) => identity.id === id)?.labels;
+  }
+
+  nodes(): ClusterNodeStatus {
+    return { self: this.nodeList[0]!.name, 'nodes-added': this.nodeList, 'nodes-removed': [] };
+  }
+
+  addresses(range?: Prefix): readonly IpListEntry[] {
+    return this.addressList.filter(({ cidr }) => range?.contains(Prefix.parse(cidr)) !== false);
   }
 
   policy(labels: readonly string[]): PolicyView {
