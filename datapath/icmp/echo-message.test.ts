@@ -6,8 +6,8 @@ import { decodeEchoReply, encodeEchoRequest } from './echo-message.ts';
 const TOKEN = Buffer.from('0011223344556677', 'hex');
 
 test('an echo request is what ping sends', () => {
-  // As captured from ping -4 with this payload: type 8, code 0, checksum, identifier 0, sequence 0x1234.
-  assert.equal(encodeEchoRequest(4, 0x1234, TOKEN).toString('hex'), '0800fc63' + '00001234' + '0011223344556677');
+  // Type, code, checksum (18bb by hand: the ones' complement of 0800 + 1234 + 0011 + 2233 + 4455 + 6677), identifier, sequence.
+  assert.equal(encodeEchoRequest(4, 0x1234, TOKEN).toString('hex'), '080018bb' + '00001234' + '0011223344556677');
   assert.equal(encodeEchoRequest(6, 0x1234, TOKEN).toString('hex'), '80000000' + '00001234' + '0011223344556677');
   assert.equal(encodeEchoRequest(6, 0x1_0001, TOKEN).readUInt16BE(6), 1, 'sequence numbers begin anew');
 });
@@ -21,7 +21,7 @@ for (const [name, family, packet, expected] of [
   ['a request of our own over loopback', 4, `${ipv4Header(20)}0800abcd00000001${TOKEN.toString('hex')}`, undefined],
   ['a reply that is too short', 6, '8100abcd000000010011', undefined],
   ['nothing', 4, '', undefined],
-  ['a header that ends beyond the packet', 4, `${ipv4Header(60).slice(0, 40)}`, undefined],
+  ['a header that ends beyond the packet', 4, ipv4Header(60).slice(0, 40), undefined],
 ] as const) {
   test(`${name} is ${expected === undefined ? 'not taken for a reply' : 'understood'}`, () => {
     const token = decodeEchoReply(family, Buffer.from(packet, 'hex'));

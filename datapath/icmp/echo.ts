@@ -70,14 +70,14 @@ export class IcmpEcho {
   async ask(address: IpAddress, timeoutMs: number, signal?: AbortSignal): Promise<number> {
     const token = randomBytes(TOKEN_BYTES);
     const key = token.toString('hex');
-    const answered = Promise.withResolvers<void>();
+    const answered = Promise.withResolvers<undefined>();
     const given = new AbortController();
     const stop = signal === undefined ? given.signal : AbortSignal.any([signal, given.signal]);
     let asked = this.#clock.monotonic();
     let replied: number | undefined;
     this.#waiting.set(key, () => {
       replied ??= this.#clock.monotonic() - asked;
-      answered.resolve();
+      answered.resolve(undefined);
     });
     try {
       for (let left = timeoutMs; left > 0 && replied === undefined; left -= REPEAT_MS) {
