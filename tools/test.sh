@@ -38,7 +38,7 @@ run packets node --import "$PWD/tests/support/fixed-seed.ts" --test 'tests/bpf/*
 run integration node --test --test-concurrency=1 'tests/integration/**/*.test.ts'
 # The drivers on other engines than the system's, and Compose 2; fetched once.
 for engine in 26 28; do
-	run "engine-$engine" env LAB_ENGINE=$engine node --test tests/integration/libnetwork.test.ts
+	run "engine-$engine" env LAB_ENGINE=$engine node --test --test-concurrency=1 tests/integration/libnetwork.test.ts tests/integration/compose.test.ts
 done
 
 awk '{ count[$1 == "pass" ? "pass" : "fail"] += $2 } END { printf "\n%d passed, %d failed\n", count["pass"], count["fail"]; exit count["fail"] > 0 }' "$results/counts"

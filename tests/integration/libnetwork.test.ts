@@ -2,9 +2,6 @@
 
 /** Networks and containers of every kind on a real Docker Engine: what docker says, what is inside, who reaches whom. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, test } from 'node:test';
 import Docker from 'dockerode';
 import { OUTSIDE } from '../../lab/addresses.ts';
@@ -216,31 +213,6 @@ test('privileged: a pool without a free address says so, and one that is freed s
   assert.match(await node.refusal(...again), /no address is free in 10.205.0.0\/30.*larger --subnet/);
   await node.docker('rm', '-f', 'only');
   await node.docker(...again);
-});
-
-test('privileged: docker-compose brings services up on a network of ours, and down', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'drv-'));
-  t.after(() => rmSync(folder, { recursive: true }));
-  const file = join(folder, 'docker-compose.yml');
-  writeFileSync(
-    file,
-    `version: "2.4"
-services:
-  server: { image: web, hostname: server, labels: { id: server }, networks: [ours] }
-  client: { image: web, hostname: client, labels: { id: client }, networks: [ours] }
-networks:
-  ours: { driver: cilium, ipam: { driver: cilium } }
-`,
-  );
-  const compose = async (...args: string[]): Promise<string> =>
-    await node.lab.exec(['docker-compose', '-p', 'stack', '-f', file, ...args]);
-  await compose('up', '-d');
-  const [client = ''] = (await compose('ps', '-q', 'client')).split('\n');
-  await reaches(client, 'server', 'server');
-  await compose('restart', '-t', '0', 'server');
-  await reaches(client, 'server', 'server');
-  await compose('down', '-t', '0');
-  assert.equal(await node.docker('ps', '-aq'), '');
 });
 
 test('privileged: when all is removed nothing is left: no interface, no pool, no lease, no network', async () => {
