@@ -322,6 +322,7 @@ function components(
     collector,
     endpoints,
     policyFolder,
+    cluster,
     ipcacheWriter: writer,
   });
   const answers = new PolicyAnswers({

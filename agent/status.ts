@@ -10,8 +10,8 @@ import { GLOBAL_IDENTITY_MAX, GLOBAL_IDENTITY_MIN } from '../identity/numeric-id
 import type { Ipam } from '../ipam/ipam.ts';
 import type { IpcacheWriter } from '../ipcache/ipcache-writer.ts';
 import type { Kvstore } from '../kvstore/kvstore.ts';
-import { Prefix } from '../net/ip.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
+import type { Cluster } from './cluster.ts';
 import type { Collector } from './collector.ts';
 import type { DockerEngine } from './docker.ts';
 import { monotonicSeconds } from './node-facts.ts';
@@ -32,6 +32,8 @@ export interface StatusReportDeps {
   /** Which tries again what could not be restored. */
   readonly endpoints: { readonly status: ControllerStatus };
   readonly policyFolder: PolicyFolder | undefined;
+  /** Absent when the node is alone. */
+  readonly cluster: Pick<Cluster, 'nodes'> | undefined;
   readonly ipcacheWriter: Pick<IpcacheWriter, 'failed'>;
 }
 
@@ -43,7 +45,7 @@ export class StatusReport {
   }
 
   async report(): Promise<StatusResponse> {
-    const { datapath, kvstore, docker, collector, endpoints, policyFolder, options } = this.#deps;
+    const { datapath, kvstore, docker, collector, endpoints, policyFolder, cluster, options } = this.#deps;
     const [store, engine] = await Promise.all([
       kvstore.status(),
       docker.version().then(
@@ -67,7 +69,10 @@ export class StatusReport {
         unknown: 0,
       },
       ipam: this.#ipam(),
-      routing: { 'inter-host-routing-mode': 'Native', 'intra-host-routing-mode': 'BPF' },
+      routing: {
+        'inter-host-routing-mode': cluster === undefined || options.routingMode === 'native' ? 'Native' : 'Tunnel',
+        'intra-host-routing-mode': 'BPF',
+      },
       'attach-mode': 'tc',
       'datapath-mode': 'veth',
       masquerading: {
@@ -80,9 +85,12 @@ export class StatusReport {
         },
       },
       'clock-source': { mode: 'ktime' },
-      controllers: [collector, endpoints, ...(policyFolder ? [policyFolder] : [])].map(({ status }) =>
-        controllerModel(status),
-      ),
+      controllers: [
+        collector,
+        endpoints,
+        ...(policyFolder ? [policyFolder] : []),
+        ...(cluster ? [cluster.nodes] : []),
+      ].map(({ status }) => controllerModel(status)),
       'identity-range': { 'min-identity': GLOBAL_IDENTITY_MIN, 'max-identity': GLOBAL_IDENTITY_MAX },
       'bpf-maps': { maps: maps.map(({ name, maxEntries }) => ({ name, size: maxEntries })) },
     };
@@ -90,6 +98,8 @@ export class StatusReport {
 
   #health(): StatusResponse['cilium'] {
     const [first, ...others] = this.#deps.ipcacheWriter.failed;
+    const problem = this.#deps.cluster?.nodes.problem;
+    if (problem !== undefined) return { state: 'Failure', msg: describeError(problem) };
     if (first === undefined) return { state: 'Ok', msg: 'OK' };
     const [prefix, reason] = first;
     return { state: 'Warning', msg: `${prefix} and ${others.length} more without identity: ${describeError(reason)}` };
@@ -113,13 +123,13 @@ export class StatusReport {
   }
 
   #ipam(): NonNullable<StatusResponse['ipam']> {
-    const { ipam, options } = this.#deps;
+    const { ipam } = this.#deps;
     const pools = [...ipam.pools()];
     const leases = pools.flatMap((pool) => [...pool.leases()]);
-    const parts = [options.ipv4Range, options.ipv6Range].map((text) => {
-      const range = Prefix.parse(text);
+    const ranges = [ipam.range(4), ipam.range(6)].filter((range) => range !== undefined);
+    const parts = ranges.map((range) => {
       const used = leases.filter(({ address }) => range.contains(address)).length;
-      return `IPv${range.family}: ${used}/${range.size - 2n} allocated from ${text}`;
+      return `IPv${range.family}: ${used}/${range.size - 2n} allocated from ${range.toString()}`;
     });
     return {
       status: parts.join(', '),

@@ -105,7 +105,12 @@ export class Ipam implements Component {
 
   /** True when a container can be given an IPv6 address on a network for which Docker asks none. */
   get hasIpv6(): boolean {
-    return this.#options.ipv6Range !== undefined;
+    return this.range(6) !== undefined;
+  }
+
+  /** The node's range, of which networks made without --subnet get a part. */
+  range(family: IpFamily): Prefix | undefined {
+    return family === 4 ? this.#options.ipv4Range : this.#options.ipv6Range;
   }
 
   /** Docker was started: what it held before it may ask for once more. */
@@ -239,7 +244,7 @@ export class Ipam implements Component {
   }
 
   #carve(family: IpFamily): Prefix {
-    const range = family === 4 ? this.#options.ipv4Range : this.#options.ipv6Range;
+    const range = this.range(family);
     if (!range) {
       throw new CiliumError('Unsupported', 'this node has no IPv6 range: pass an IPv6 --subnet, or set --ipv6-range');
     }
