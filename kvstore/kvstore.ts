@@ -31,7 +31,13 @@ export interface KvList {
 export type KvCondition =
   | { readonly key: string; readonly exists: boolean }
   | { readonly key: string; readonly value: string }
-  | { readonly key: string; readonly modRevision: number };
+  | { readonly key: string; readonly modRevision: number }
+  /** Every key below holds it, and there is one. */
+  | { readonly prefix: string; readonly value: string }
+  /** No key below was written after that revision; 0: there is none. */
+  | { readonly prefix: string; readonly unchangedSince: number };
+
+export type KvRead = { readonly get: string } | { readonly list: string };
 
 export type KvOperation =
   | { readonly put: string; readonly value: string; /** Attach to this client's session. */ readonly leased?: boolean }
@@ -43,7 +49,12 @@ export interface KvTransaction {
   readonly when?: readonly KvCondition[];
   /** Done together or not at all; no key may be touched twice. */
   readonly then: readonly KvOperation[];
+  /** Read in place of it when a condition does not hold. */
+  readonly otherwise?: readonly KvRead[];
 }
+
+/** etcd takes no more conditions, operations or reads in one transaction unless it is told to (`--max-txn-ops`). */
+export const MAX_TRANSACTION_SIZE = 128;
 
 export interface KvTransactionResult {
   /** Whether the conditions held. */
@@ -52,6 +63,8 @@ export interface KvTransactionResult {
   readonly revision: number;
   /** How many keys were deleted. */
   readonly deleted: number;
+  /** What `otherwise` has read, of that revision; only if the conditions did not hold. */
+  readonly found?: readonly KvEntry[];
 }
 
 /** A deletion carries no value, as in etcd: who needs it keeps a cache (see WatchedPrefix). */
@@ -92,8 +105,12 @@ export interface KvstoreStatus {
 
 /** One client of a store. Between `start` and `stop` it has a session, the lease that its leased keys hang on. */
 export interface Kvstore extends Component {
+  /** Whether there is a session. False after a start that did not find the store: it goes on looking for it. */
+  readonly isConnected: boolean;
   get(key: string): Promise<KvEntry | undefined>;
   list(prefix: string): Promise<KvList>;
+  /** Those of the keys that exist, in one request for MAX_TRANSACTION_SIZE of them. */
+  getAll(keys: readonly string[]): Promise<Map<string, KvEntry>>;
   /** Writes, whatever was there. Returns the revision. */
   put(key: string, value: string, options?: { readonly leased?: boolean }): Promise<number>;
   /** False when there was nothing to delete. */
@@ -109,8 +126,8 @@ export interface Kvstore extends Component {
   /** True when the entry is attached to this client's present session. */
   isOwn(entry: KvEntry): boolean;
   /**
-   * The session's lease expired or was revoked: all leased keys of this client are gone, and a new session stands.
-   * Listeners write again what is theirs. Returns how to unsubscribe.
+   * A new session stands, because some or all leased keys of this client have gone with their lease, or because the
+   * store was away at the start. Listeners write again what is theirs and is missing. Returns how to unsubscribe.
    */
   onSessionLost(listener: () => void): () => void;
 

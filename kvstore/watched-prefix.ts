@@ -8,27 +8,33 @@
  * deletes, what is new or was written since as puts. So listeners see every key's last state, but not every state between.
  */
 import { Controller } from '../runtime/controller.ts';
-import type { Clock } from '../runtime/clock.ts';
+import { systemClock, type Clock } from '../runtime/clock.ts';
 import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
 import type { KvEntry, KvEvent, KvList, Kvstore, Watch } from './kvstore.ts';
 
 /** What happens while nobody follows is known late: not as patient as other work. */
 const RETRY = { minBackoffMs: 250, maxBackoffMs: 5_000 };
+/** How long a start that may do without a list waits for it. */
+const PATIENCE_MS = 5_000;
 
 export interface PrefixListener {
   /** `old`: what the cache held before. Must not throw. */
   onPut(entry: KvEntry, old: KvEntry | undefined): void;
   /** `old`: the last known entry. Must not throw. */
   onDelete(old: KvEntry): void;
+  /** A list has been told: all that is in the cache is so, as of then. Must not throw. */
+  onListed?(): void;
 }
 
 export interface WatchedPrefixOptions {
-  readonly store: Pick<Kvstore, 'list' | 'watch' | 'onSessionLost'>;
+  readonly store: Pick<Kvstore, 'list' | 'watch' | 'onSessionLost'> & Partial<Pick<Kvstore, 'isConnected'>>;
   readonly prefix: string;
   readonly listener: PrefixListener;
   readonly log: Logger;
   readonly clock?: Clock;
+  /** @default false: `start` does not wait for a store that is away. */
+  readonly mayStartWithout?: boolean;
 }
 
 export class WatchedPrefix implements Component {
@@ -40,6 +46,7 @@ export class WatchedPrefix implements Component {
   /** Revision after the last one that is known here. */
   #next = 0;
   #mustList = true;
+  #isListed = false;
   #onListed: (() => void) | undefined;
   #unsubscribe: (() => void) | undefined;
 
@@ -50,20 +57,26 @@ export class WatchedPrefix implements Component {
     this.#sync = new Controller({ name: this.name, run: () => this.#follow(), log, ...RETRY, ...(clock && { clock }) });
   }
 
-  /** Resolves when the first list is complete, however often that has to be tried. */
+  /** Resolves when the first list is complete, however often that has to be tried; or sooner, see `mayStartWithout`. */
   async start(signal: AbortSignal): Promise<void> {
+    const { store, mayStartWithout = false, clock = systemClock } = this.#options;
     const listed = new Promise<void>((resolve, reject) => {
       this.#onListed = resolve;
       signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
     });
+    listed.catch(() => undefined); // nobody may be waiting for it
     this.#unsubscribe = this.#options.store.onSessionLost(() => this.#distrust());
     this.#sync.trigger();
     this.#sync.start();
+    const enough = new AbortController();
     try {
-      await listed;
+      if (!mayStartWithout) await listed;
+      else if (store.isConnected !== false) await Promise.race([listed, clock.sleep(PATIENCE_MS, enough.signal)]);
     } catch (error) {
       await this.stop();
       throw error;
+    } finally {
+      enough.abort();
     }
   }
 
@@ -79,6 +92,11 @@ export class WatchedPrefix implements Component {
     return this.#entries;
   }
 
+  /** Whether the cache shows the store, as of the last that was heard of it. */
+  get isListed(): boolean {
+    return this.#isListed;
+  }
+
   /** Resolves when the watch stands. */
   async #follow(): Promise<void> {
     const { store, prefix, log } = this.#options;
@@ -92,6 +110,8 @@ export class WatchedPrefix implements Component {
       });
       this.#replace(list);
       this.#next = list.revision + 1;
+      this.#isListed = true;
+      this.#options.listener.onListed?.();
       this.#onListed?.();
     }
     const state = { stands: false, hasEnded: false };

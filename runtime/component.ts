@@ -7,6 +7,8 @@ import type { Logger } from './logger.ts';
 /** A part that holds resources between `start` and `stop`. A `start` that fails cleans up after itself; `stop` may be called twice. */
 export interface Component {
   readonly name: string;
+  /** @default COMPONENT_TIMEOUT_MS: how long `start` may take. */
+  readonly startTimeoutMs?: number;
   start(signal: AbortSignal): Promise<void>;
   stop(): Promise<void>;
 }
@@ -56,11 +58,12 @@ export class Lifecycle {
 
   async #timed(component: Component, action: 'start' | 'stop', work: Promise<void>): Promise<void> {
     const begin = performance.now();
+    const limitMs = (action === 'start' ? component.startTimeoutMs : undefined) ?? COMPONENT_TIMEOUT_MS;
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<never>((_resolve, reject) => {
       timer = setTimeout(() => {
-        reject(new CiliumError('Timeout', `${component.name} did not ${action} in ${COMPONENT_TIMEOUT_MS} ms`));
-      }, COMPONENT_TIMEOUT_MS);
+        reject(new CiliumError('Timeout', `${component.name} did not ${action} in ${limitMs} ms`));
+      }, limitMs);
     });
     try {
       await Promise.race([work, limit]);

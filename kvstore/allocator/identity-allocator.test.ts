@@ -3,107 +3,10 @@ import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { CiliumError, isCiliumError } from '../../errors/cilium-error.ts';
-import { ManualClock, settle } from '../../runtime/fake/manual-clock.ts';
-import { silentLogger } from '../../runtime/logger.ts';
-import { EmbeddedKvstore } from '../embedded/embedded-kvstore.ts';
-import { EmbeddedEngine } from '../embedded/engine.ts';
-import { SESSION_TTL_MS, type KvTransaction, type KvTransactionResult } from '../kvstore.ts';
+import { isCiliumError } from '../../errors/cilium-error.ts';
 import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
-import { IdentityAllocator, type IdentityEvent } from './identity-allocator.ts';
-import { IdentityCollector } from './identity-collector.ts';
-
-const RANGE = { min: 256, max: 65_535 };
-const APP1 = 'container:id=app1;';
-
-/** A client that counts requests and can be told to fail or to wait. */
-class WatchedStore extends EmbeddedKvstore {
-  requests = 0;
-  failures = 0;
-  beforeTransact: (() => Promise<void>) | undefined;
-
-  override async transact(transaction: KvTransaction): Promise<KvTransactionResult> {
-    this.requests++;
-    await this.beforeTransact?.();
-    if (this.failures > 0) {
-      this.failures--;
-      throw new CiliumError('KvstoreUnavailable', 'away');
-    }
-    return super.transact(transaction);
-  }
-}
-
-interface Agent {
-  readonly store: WatchedStore;
-  readonly allocator: IdentityAllocator;
-  readonly events: string[];
-}
-
-class Cluster {
-  readonly clock = new ManualClock();
-  readonly folder: string;
-  range = RANGE;
-  engine: EmbeddedEngine;
-
-  constructor(folder: string) {
-    this.folder = folder;
-    this.engine = this.newEngine();
-  }
-
-  newEngine(): EmbeddedEngine {
-    return new EmbeddedEngine({ folder: this.folder, clock: this.clock, log: silentLogger });
-  }
-
-  async agent(node: string): Promise<Agent> {
-    const store = new WatchedStore(this.engine);
-    await store.start();
-    const { clock, range } = this;
-    const allocator = new IdentityAllocator({ store, node, range, clock, log: silentLogger });
-    const events: string[] = [];
-    allocator.onChange(({ type, id, labels }: IdentityEvent) => events.push(`${type} ${id} ${labels}`));
-    await allocator.start(new AbortController().signal);
-    return { store, allocator, events };
-  }
-
-  collector(store: EmbeddedKvstore = new EmbeddedKvstore(this.engine)): IdentityCollector {
-    const { clock, range } = this;
-    return new IdentityCollector({ store, range, clock, log: silentLogger });
-  }
-
-  /** The process dies and comes again: all clients are gone, the folder stays. */
-  async crash(): Promise<void> {
-    await this.engine.stop();
-    this.engine = this.newEngine();
-    await this.engine.start();
-  }
-
-  /** Waits for the disk and for what hangs on it. */
-  async quiet(): Promise<void> {
-    for (let i = 0; i < 3; i++) {
-      await this.engine.read(() => undefined);
-      await settle();
-    }
-  }
-
-  keys(): Promise<[string, string][]> {
-    return this.engine.read((state) => state.list('').map(({ key, value }) => [key, value]));
-  }
-}
-
-function check(name: string, body: (cluster: Cluster) => Promise<void>, range = RANGE): void {
-  test(name, async () => {
-    const folder = await temporaryFolder('allocator');
-    const cluster = new Cluster(folder);
-    cluster.range = range;
-    await cluster.engine.start();
-    try {
-      await body(cluster);
-    } finally {
-      await cluster.engine.stop();
-      await rm(folder, { recursive: true });
-    }
-  });
-}
+import { APP1, checkCluster as check, Cluster, RANGE, WatchedStore } from '../../tests/support/allocator-cluster.ts';
+import { SESSION_TTL_MS } from '../kvstore.ts';
 
 check('a number has a master key and a slave key of its node, as Cilium lays them out', async (cluster) => {
   const { allocator, events } = await cluster.agent('10.0.0.1');
@@ -262,17 +165,6 @@ check('a master key that is deleted while its number is used is written again at
   await cluster.quiet();
   assert.equal((await cluster.keys()).length, 2);
   assert.deepEqual(events, [`upsert ${id} ${APP1}`], 'nobody was told that it had gone');
-});
-
-check('a number that stands for other labels now is told as gone, and the labels get another', async (cluster) => {
-  const { allocator, store, events } = await cluster.agent('10.0.0.1');
-  const id = await allocator.allocate(APP1);
-  await store.put(`cilium/state/identities/v1/id/${id}`, 'container:id=thief;');
-  await cluster.quiet();
-  assert.deepEqual(events.slice(1), [`delete ${id} ${APP1}`, `upsert ${id} container:id=thief;`]);
-  const other = await allocator.allocate(APP1);
-  assert.notEqual(other, id);
-  assert.equal(allocator.lookup(id), 'container:id=thief;');
 });
 
 check('keys that were lost with the session are written again', async (cluster) => {

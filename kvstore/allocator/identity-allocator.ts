@@ -3,18 +3,20 @@
 /**
  * One number for each label set, the same on all nodes, for as long as any node uses it.
  *
- * A number is taken with one transaction that makes the master key and this node's slave key, under the lock of the
- * label set. What may happen meanwhile, and why the answer is right:
+ * A number is taken with one transaction that makes this node's slave key and, if it is new, the master key; see
+ * identity-plans.ts for the ways. What may happen meanwhile, and why the answer is right:
  *
- * - Two nodes see a new label set at once: the lock lets the second find the first one's slave key.
+ * - Two nodes see a new label set at once: the transaction asks for no slave key to have come, so the second one fails
+ *   and finds the first one's.
  * - Two label sets pick the same number: the transaction asks for the master key to be absent.
  * - The collector deletes a number that is being taken: taking one that nobody uses rewrites its master key, joining
  *   its users asks for a slave key to be present; the collector deletes only what has not been written since it looked.
- * - The store loses our keys, or a master key is deleted: `#assure` writes them again, at once and every few minutes.
- *   When the number stands for other labels by then, that is told as a delete and an upsert, and the next `allocate` of
- *   the old labels gives another number.
+ * - The store loses our keys, or a master key is deleted or spoilt: `#assure` writes them again, at once and every few
+ *   minutes. When the number stands for other labels by then, or the labels have another number, another one is taken
+ *   and that is told as a move.
  *
- * Labels that this node uses already cost no I/O.
+ * Labels that this node uses already cost no I/O. A store that is away at the start is done without: what was known of
+ * it then counts, and what this node uses is held against it when it comes back.
  */
 import { CiliumError, isCiliumError } from '../../errors/cilium-error.ts';
 import { systemClock, type Clock } from '../../runtime/clock.ts';
@@ -22,15 +24,23 @@ import type { Component } from '../../runtime/component.ts';
 import { backoffMs, Controller } from '../../runtime/controller.ts';
 import type { Logger } from '../../runtime/logger.ts';
 import { KeyedQueue } from '../../runtime/serial-queue.ts';
-import { putIfDifferent, type KvCondition, type KvLock, type KvOperation, type Kvstore } from '../kvstore.ts';
+import { MAX_TRANSACTION_SIZE, type KvOperation, type Kvstore, type KvTransactionResult } from '../kvstore.ts';
 import { WatchedPrefix } from '../watched-prefix.ts';
-import { lockPath, MASTER_PREFIX, masterKey, parseIdentity, SLAVE_PREFIX, slaveKey } from './identity-keys.ts';
+import { MASTER_PREFIX, masterKey, parseIdentity, slaveKey } from './identity-keys.ts';
+import type { IdentityMemory } from './identity-memory.ts';
+import { IdentityPlans, type Plan } from './identity-plans.ts';
 
 /** How often this node's keys are compared with the store. */
 const ASSURE_INTERVAL_MS = 5 * 60_000;
 /** With the delays below, a call gives up after about 80 s. */
 const MAX_ATTEMPTS = 16;
 const RETRY = { minBackoffMs: 20, maxBackoffMs: 10_000 };
+/** How often in a row what was found is acted upon at once. */
+const MAX_PLANS = 4;
+/** Labels whose keys are looked at with one request. */
+const ASSURE_BATCH = MAX_TRANSACTION_SIZE / 2;
+/** Of a value that makes no sense. */
+const MAX_SHOWN = 200;
 
 export interface IdentityAllocatorOptions {
   readonly store: Kvstore;
@@ -38,6 +48,10 @@ export interface IdentityAllocatorOptions {
   readonly node: string;
   /** The numbers to take from, both ends included. */
   readonly range: { readonly min: number; readonly max: number };
+  /** @default any: whether a text is the labels of an identity; other values of master keys are left out. */
+  readonly isLabels?: (text: string) => boolean;
+  /** @default none: what lets it start while the store is away. */
+  readonly memory?: IdentityMemory;
   readonly log: Logger;
   readonly clock?: Clock;
   /** Uniform in [0, 1). */
@@ -50,16 +64,16 @@ export interface IdentityEvent {
   readonly labels: string;
 }
 
-interface LocalUse {
-  readonly id: number;
-  users: number;
+/** Labels that this node uses have another number from now on; their users stay counted. */
+export interface IdentityMove {
+  readonly labels: string;
+  readonly from: number;
+  readonly to: number;
 }
 
-/** How a number can be taken: what must hold, and what is written besides our slave key. */
-interface Plan {
-  readonly id: number;
-  readonly when: readonly KvCondition[];
-  readonly writesMaster: boolean;
+interface LocalUse {
+  id: number;
+  users: number;
 }
 
 export class IdentityAllocator implements Component {
@@ -81,6 +95,7 @@ export class IdentityAllocator implements Component {
   /** Label sets whose slave key could not be deleted yet. */
   readonly #undeleted = new Set<string>();
   readonly #listeners = new Set<(event: IdentityEvent) => void>();
+  readonly #moveListeners = new Set<(move: IdentityMove) => void>();
   readonly #stop = new AbortController();
   #unsubscribe: (() => void) | undefined;
 
@@ -94,9 +109,11 @@ export class IdentityAllocator implements Component {
       ...common,
       store: options.store,
       prefix: MASTER_PREFIX,
+      mayStartWithout: options.memory?.exists ?? false,
       listener: {
         onPut: ({ key, value }) => this.#onMasterPut(key, value),
         onDelete: ({ key, value }) => this.#onMasterDelete(key, value),
+        onListed: () => this.#forgetUnlisted(),
       },
     });
     this.#assurance = new Controller({
@@ -107,9 +124,16 @@ export class IdentityAllocator implements Component {
     });
   }
 
-  /** Resolves when all numbers in use are known. */
+  /** Resolves when all numbers in use are known, or remembered while the store is away. */
   async start(signal: AbortSignal): Promise<void> {
+    const { memory } = this.#options;
     await this.#masters.start(signal);
+    if (!this.#masters.isListed) {
+      for (const [id, labels] of (await memory?.load()) ?? [])
+        if (this.#isIdentity(id, labels)) this.#learn(id, labels);
+    }
+    memory?.start(() => this.#labels);
+    memory?.touch();
     this.#unsubscribe = this.#store.onSessionLost(() => this.#assurance.trigger());
     this.#assurance.start();
   }
@@ -121,13 +145,20 @@ export class IdentityAllocator implements Component {
     await this.#assurance.stop();
     await this.#queue.drain();
     await this.#masters.stop();
+    await this.#options.memory?.stop();
   }
 
   /** The number of the label set; each call counts as one user. `signal` ends the waiting for a store that is away. */
   async allocate(labels: string, signal?: AbortSignal): Promise<number> {
-    const stop = this.#stop.signal;
-    const limit = signal === undefined ? stop : AbortSignal.any([stop, signal]);
-    return this.#use(labels) ?? (await this.#queue.run(labels, () => this.#allocate(labels, limit)));
+    return this.#use(labels) ?? (await this.#queue.run(labels, () => this.#allocate(labels, undefined, signal)));
+  }
+
+  /**
+   * As `allocate`, for what this node has used as `id` before a restart: it gets that number again unless the store says
+   * otherwise, now or, if it is away, later (as a move).
+   */
+  async restore(labels: string, id: number, signal?: AbortSignal): Promise<number> {
+    return this.#use(labels) ?? (await this.#queue.run(labels, () => this.#allocate(labels, id, signal)));
   }
 
   /** One user less; without users the number is given back. Never fails: what the store refuses is done later. */
@@ -160,11 +191,17 @@ export class IdentityAllocator implements Component {
 
   /**
    * Tells each number that comes or goes, whoever made it; before `start`, also those that are there already.
-   * Must not throw. A delete of a number in use here means that it stands for other labels now: allocate anew.
+   * Must not throw.
    */
   onChange(listener: (event: IdentityEvent) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** Tells moves: after the new number has come (`onChange`) and before the old one goes. Must not throw. */
+  onMove(listener: (move: IdentityMove) => void): () => void {
+    this.#moveListeners.add(listener);
+    return () => this.#moveListeners.delete(listener);
   }
 
   #use(labels: string): number | undefined {
@@ -173,22 +210,28 @@ export class IdentityAllocator implements Component {
     return use?.id;
   }
 
-  async #allocate(labels: string, signal: AbortSignal): Promise<number> {
+  async #allocate(labels: string, before: number | undefined, caller: AbortSignal | undefined): Promise<number> {
     const present = this.#use(labels); // another caller may have been first
     if (present !== undefined) return present;
+    const signal = caller === undefined ? this.#stop.signal : AbortSignal.any([this.#stop.signal, caller]);
+    const isKnownLater = before !== undefined && !this.#masters.isListed;
+    const id = isKnownLater ? before : await this.#takePatiently(labels, before, signal);
+    this.#local.set(labels, { id, users: 1 });
+    this.#undeleted.delete(labels);
+    this.#learn(id, labels);
+    if (isKnownLater) this.#assurance.trigger();
+    return id;
+  }
+
+  async #takePatiently(labels: string, preferred: number | undefined, signal: AbortSignal): Promise<number> {
     let cause: unknown;
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       signal.throwIfAborted();
       try {
-        const id = await this.#take(labels, signal);
-        if (id !== undefined) {
-          this.#local.set(labels, { id, users: 1 });
-          this.#undeleted.delete(labels);
-          this.#learn(id, labels);
-          return id;
-        }
+        const id = await this.#take(labels, preferred);
+        if (id !== undefined) return id;
       } catch (error) {
-        if (!isCiliumError(error, 'KvstoreUnavailable') && !isCiliumError(error, 'Timeout')) throw error;
+        if (!isCiliumError(error, 'KvstoreUnavailable')) throw error;
         cause = error;
       }
       await this.#clock.sleep(backoffMs(attempt, { ...RETRY, random: this.#random }), signal);
@@ -196,62 +239,40 @@ export class IdentityAllocator implements Component {
     throw new CiliumError('KvstoreUnavailable', `allocate an identity for ${labels}`, { labels }, cause);
   }
 
-  /** One attempt; `undefined` when somebody else was faster. */
-  async #take(labels: string, signal: AbortSignal): Promise<number | undefined> {
-    const lock = await this.#store.lock(lockPath(labels), signal);
-    let id: number | undefined;
-    try {
-      const plan = (await this.#planReuse(labels)) ?? this.#planNew();
-      ({ id } = plan);
-      this.#taking.add(id);
-      return (await this.#write(labels, plan, lock)) ? id : undefined;
-    } finally {
-      if (id !== undefined) this.#taking.delete(id);
-      await lock.unlock().catch((error: unknown) => this.#options.log.debug('Lock was not given back', { error }));
-    }
-  }
-
-  async #write(labels: string, { id, when, writesMaster }: Plan, lock?: KvLock): Promise<boolean> {
-    const slave: KvOperation = { put: slaveKey(labels, this.#options.node), value: String(id), leased: true };
-    const result = await this.#store.transact({
-      when: [...when, ...(lock?.guards ?? [])],
-      then: writesMaster ? [{ put: masterKey(id), value: labels }, slave] : [slave],
+  /** One attempt; `undefined` when others were faster again and again. */
+  async #take(labels: string, preferred: number | undefined): Promise<number | undefined> {
+    const plans = new IdentityPlans({
+      labels,
+      known: this.#numbers.get(labels) ?? [],
+      preferred,
+      isInRange: (id) => this.#isInRange(id),
+      pick: (except) => this.#pick(except),
     });
-    return result.succeeded;
-  }
-
-  /** A number that stands for these labels: one that a node uses, else one that has not been collected yet. */
-  async #planReuse(labels: string): Promise<Plan | undefined> {
-    const prefix = `${SLAVE_PREFIX}${labels}/`;
-    for (const { key, value } of (await this.#store.list(prefix)).entries) {
-      const id = parseIdentity(value);
-      // A slash further on belongs to a longer label set that begins with this one.
-      if (id === undefined || key.includes('/', prefix.length)) continue;
-      const master = await this.#store.get(masterKey(id));
-      const inUse: KvCondition = { key, value };
-      if (master === undefined) {
-        return { id, when: [inUse, { key: masterKey(id), exists: false }], writesMaster: true };
-      }
-      if (master.value === labels)
-        return { id, when: [inUse, { key: master.key, value: labels }], writesMaster: false };
-    }
-    for (const id of this.#numbers.get(labels) ?? []) {
-      const master = await this.#store.get(masterKey(id));
-      if (master?.value !== labels) continue;
-      return { id, when: [{ key: master.key, modRevision: master.modRevision }], writesMaster: true };
+    let plan: Plan | undefined = plans.first();
+    for (let count = 0; plan !== undefined && count < MAX_PLANS; count++) {
+      this.#taking.add(plan.id);
+      const result = await this.#write(labels, plan).finally(() => this.#taking.delete(plan!.id));
+      if (result.succeeded) return plan.id;
+      plan = plans.next(result);
     }
     return undefined;
   }
 
+  #write(labels: string, { id, when, writesMaster, otherwise }: Plan): Promise<KvTransactionResult> {
+    const slave: KvOperation = { put: slaveKey(labels, this.#options.node), value: String(id), leased: true };
+    const then = writesMaster ? [{ put: masterKey(id), value: labels }, slave] : [slave];
+    return this.#store.transact({ when, then, otherwise });
+  }
+
   /** A number that nobody is known to have, from a random place on. */
-  #planNew(): Plan {
+  #pick(except: ReadonlySet<number>): number {
     const { min, max } = this.#options.range;
     const count = max - min + 1;
     const start = Math.floor(this.#random() * count);
     for (let i = 0; i < count; i++) {
       const id = min + ((start + i) % count);
-      if (this.#labels.has(id) || this.#taking.has(id)) continue;
-      return { id, when: [{ key: masterKey(id), exists: false }], writesMaster: true };
+      const isTaken = this.#labels.has(id) || this.#masters.entries.has(masterKey(id));
+      if (!isTaken && !this.#taking.has(id) && !except.has(id)) return id;
     }
     throw new CiliumError('PoolExhausted', `all ${count} identities are in use; use fewer different sets of labels`, {
       min,
@@ -270,42 +291,74 @@ export class IdentityAllocator implements Component {
   }
 
   async #assureAll(signal: AbortSignal): Promise<void> {
-    for (const labels of [...this.#undeleted, ...this.#local.keys()]) {
-      if (signal.aborted) return;
-      await this.#queue.run(labels, async () => {
-        await this.#deleteSlave(labels);
-        await this.#assure(labels);
-      });
+    const undeleted = [...this.#undeleted];
+    await Promise.all(undeleted.map((labels) => this.#queue.run(labels, () => this.#deleteSlave(labels))));
+    const used = [...this.#local.keys()];
+    for (let i = 0; i < used.length && !signal.aborted; i += ASSURE_BATCH) {
+      const amiss = await this.#findAmiss(used.slice(i, i + ASSURE_BATCH));
+      await Promise.all(amiss.map((labels) => this.#queue.run(labels, () => this.#assure(labels))));
     }
   }
 
-  /** Writes the keys of a number that we use, if they are not there. */
+  /** Those whose keys are not as they should be. */
+  async #findAmiss(batch: readonly string[]): Promise<string[]> {
+    const expected = batch.flatMap((labels) => {
+      const id = this.#local.get(labels)?.id;
+      return id === undefined
+        ? []
+        : [{ labels, id, master: masterKey(id), slave: slaveKey(labels, this.#options.node) }];
+    });
+    const present = await this.#store.getAll(expected.flatMap(({ master, slave }) => [master, slave]));
+    const isWell = ({ labels, id, master, slave }: (typeof expected)[number]): boolean => {
+      const own = present.get(slave);
+      return present.get(master)?.value === labels && own?.value === String(id) && this.#store.isOwn(own);
+    };
+    return expected.filter((one) => !isWell(one)).map(({ labels }) => labels);
+  }
+
+  /** Writes the keys of a number that we use, or takes another one if it is not ours any more. */
   async #assure(labels: string): Promise<void> {
     const use = this.#local.get(labels);
     if (use === undefined) return;
     const { id } = use;
     const key = masterKey(id);
-    const master = await this.#store.get(key);
-    if (master === undefined) {
-      if (await this.#write(labels, { id, when: [{ key, exists: false }], writesMaster: true })) {
-        this.#options.log.warn('Made a missing identity again', { identity: id, identityLabels: labels });
-      } else {
-        this.#assurance.trigger(); // somebody was faster: look again
-      }
-    } else if (master.value === labels) {
-      await putIfDifferent(this.#store, slaveKey(labels, this.#options.node), String(id));
-    } else {
-      this.#options.log.error('Identity stands for other labels now', { identity: id, identityLabels: labels });
-      this.#local.delete(labels);
-      this.#learn(id, master.value);
+    const otherwise = [{ get: key }];
+    const result = await this.#write(labels, { id, when: [{ key, value: labels }], writesMaster: false, otherwise });
+    if (result.succeeded) return;
+    const spoilt = result.found?.find(({ value }) => !this.#isIdentity(id, value));
+    if (spoilt !== undefined) {
+      const when = [{ key, value: spoilt.value }];
+      const { succeeded } = await this.#write(labels, { id, when, writesMaster: true, otherwise: [] });
+      if (!succeeded) this.#assurance.trigger();
+    } else await this.#takeAgain(labels, use, result.found?.[0]?.value);
+  }
+
+  /** `others`: the labels that its number stands for now, if any. */
+  async #takeAgain(labels: string, use: LocalUse, others: string | undefined): Promise<void> {
+    const from = use.id;
+    const to = await this.#take(labels, from);
+    const { log } = this.#options;
+    if (to === undefined) this.#assurance.trigger();
+    else if (to === from) log.warn('Made a missing identity again', { identity: to, identityLabels: labels });
+    else {
+      log.error('Identity stands for other labels now', { identity: from, identityLabels: labels, newIdentity: to });
+      this.#learn(to, labels);
+      use.id = to;
+      for (const listener of this.#moveListeners) listener({ labels, from, to });
+      if (others === undefined) this.#forget(from, labels);
+      else this.#learn(from, others);
     }
   }
 
   #onMasterPut(key: string, labels: string): void {
     const id = parseIdentity(key.slice(MASTER_PREFIX.length));
-    if (id === undefined) this.#options.log.warn('Not an identity', { key });
-    else if (this.#isUsed(id) && this.#labels.get(id) !== labels) this.#assurance.trigger();
-    else this.#learn(id, labels);
+    const known = id === undefined ? undefined : this.#labels.get(id);
+    if (id !== undefined && known !== labels && this.#isUsed(id)) this.#assurance.trigger();
+    else if (id !== undefined && this.#isIdentity(id, labels)) this.#learn(id, labels);
+    else {
+      this.#options.log.warn('Not an identity; it is left out', { key, value: labels.slice(0, MAX_SHOWN) });
+      if (id !== undefined && known !== undefined) this.#forget(id, known);
+    }
   }
 
   #onMasterDelete(key: string, labels: string): void {
@@ -313,6 +366,23 @@ export class IdentityAllocator implements Component {
     if (id === undefined || this.#labels.get(id) !== labels) return;
     if (this.#isUsed(id)) this.#assurance.trigger();
     else this.#forget(id, labels);
+  }
+
+  /** What was remembered and is not so any more. */
+  #forgetUnlisted(): void {
+    for (const [id, labels] of this.#labels) {
+      if (this.#masters.entries.has(masterKey(id))) continue;
+      if (this.#isUsed(id)) this.#assurance.trigger();
+      else this.#forget(id, labels);
+    }
+  }
+
+  #isInRange(id: number): boolean {
+    return id >= this.#options.range.min && id <= this.#options.range.max;
+  }
+
+  #isIdentity(id: number, labels: string): boolean {
+    return this.#isInRange(id) && (this.#options.isLabels?.(labels) ?? true);
   }
 
   #isUsed(id: number): boolean {
@@ -327,6 +397,7 @@ export class IdentityAllocator implements Component {
     const numbers = this.#numbers.get(labels);
     if (numbers === undefined) this.#numbers.set(labels, new Set([id]));
     else numbers.add(id);
+    this.#options.memory?.touch();
     this.#tell({ type: 'upsert', id, labels });
   }
 
@@ -335,6 +406,7 @@ export class IdentityAllocator implements Component {
     const numbers = this.#numbers.get(labels);
     numbers?.delete(id);
     if (numbers?.size === 0) this.#numbers.delete(labels);
+    this.#options.memory?.touch();
     this.#tell({ type: 'delete', id, labels });
   }
 

@@ -31,6 +31,10 @@ export class EmbeddedKvstore implements Kvstore {
     this.#sessionTtlMs = sessionTtlMs;
   }
 
+  get isConnected(): boolean {
+    return this.#leaseId !== undefined;
+  }
+
   async start(): Promise<void> {
     await this.#openSession();
   }
@@ -50,6 +54,17 @@ export class EmbeddedKvstore implements Kvstore {
 
   list(prefix: string): Promise<KvList> {
     return this.#engine.read((state) => ({ entries: state.list(prefix), revision: state.revision }));
+  }
+
+  getAll(keys: readonly string[]): Promise<Map<string, KvEntry>> {
+    return this.#engine.read((state) => {
+      const found = new Map<string, KvEntry>();
+      for (const key of keys) {
+        const entry = state.get(key);
+        if (entry !== undefined) found.set(key, entry);
+      }
+      return found;
+    });
   }
 
   async put(key: string, value: string, options: { readonly leased?: boolean } = {}): Promise<number> {

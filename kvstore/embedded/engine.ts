@@ -16,8 +16,10 @@ import type { Logger } from '../../runtime/logger.ts';
 import {
   LOCK_TIMEOUT_MS,
   type KvCondition,
+  type KvEntry,
   type KvEvent,
   type KvOperation,
+  type KvRead,
   type KvTransaction,
   type KvTransactionResult,
   type Watch,
@@ -118,7 +120,8 @@ export class EmbeddedEngine implements Component {
     let result: KvTransactionResult | undefined;
     await this.#request((state) => {
       if (!(transaction.when ?? []).every((condition) => holds(state, condition))) {
-        result = { succeeded: false, revision: state.revision, deleted: 0 };
+        const found = transaction.otherwise?.flatMap((read) => look(state, read));
+        result = { succeeded: false, revision: state.revision, deleted: 0, ...(found && { found }) };
         return undefined;
       }
       const change = toChange(state, transaction.then, leaseId);
@@ -286,10 +289,21 @@ export class EmbeddedEngine implements Component {
 }
 
 function holds(state: StoreState, condition: KvCondition): boolean {
+  if ('prefix' in condition) {
+    const below = state.list(condition.prefix);
+    if ('value' in condition) return below.length > 0 && below.every(({ value }) => value === condition.value);
+    return below.every(({ modRevision }) => modRevision <= condition.unchangedSince);
+  }
   const entry = state.get(condition.key);
   if ('exists' in condition) return (entry !== undefined) === condition.exists;
   if ('value' in condition) return entry?.value === condition.value;
   return entry?.modRevision === condition.modRevision;
+}
+
+function look(state: StoreState, read: KvRead): readonly KvEntry[] {
+  if ('list' in read) return state.list(read.list);
+  const entry = state.get(read.get);
+  return entry === undefined ? [] : [entry];
 }
 
 function toChange(state: StoreState, operations: readonly KvOperation[], leaseId: string | undefined): Change {

@@ -22,8 +22,10 @@ export interface EtcdConfig {
 export interface EtcdTimes {
   /** One request to one member. */
   readonly requestTimeoutMs: number;
-  /** Time to find a member that answers, at the start; below the limit of a component. */
+  /** Time to find a member that answers, at the start. */
   readonly connectTimeoutMs: number;
+  /** The same for a client that may start without. */
+  readonly patienceMs: number;
   /** A session is looked after this often, and at least three times in its life. */
   readonly keepAliveMs: number;
   /** A silent connection is probed after this time, and given up when there is no answer within the next. etcd allows 5 s. */
@@ -33,7 +35,8 @@ export interface EtcdTimes {
 
 export const ETCD_TIMES: EtcdTimes = {
   requestTimeoutMs: 5_000,
-  connectTimeoutMs: 25_000,
+  connectTimeoutMs: 120_000,
+  patienceMs: 5_000,
   keepAliveMs: 15_000,
   pingMs: 10_000,
   pingTimeoutMs: 5_000,

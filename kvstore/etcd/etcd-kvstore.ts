@@ -2,11 +2,12 @@
 
 /** A client of an etcd cluster. Many of them, on as many nodes, are what makes nodes one network. */
 import type { IRangeResponse, ITxnResponse } from 'etcd3';
-import { CiliumError } from '../../errors/cilium-error.ts';
+import { CiliumError, isCiliumError } from '../../errors/cilium-error.ts';
 import { systemClock, type Clock } from '../../runtime/clock.ts';
-import { backoffMs } from '../../runtime/controller.ts';
+import { backoffMs, Controller } from '../../runtime/controller.ts';
 import type { Logger } from '../../runtime/logger.ts';
 import {
+  MAX_TRANSACTION_SIZE,
   SESSION_TTL_MS,
   type KvEntry,
   type KvList,
@@ -23,6 +24,7 @@ import { EtcdConnection } from './etcd-connection.ts';
 import { isKind, mayPass } from './etcd-fault.ts';
 import { EtcdLocks, LOCK_TTL_MS } from './etcd-locks.ts';
 import { EtcdMessages, toNumber } from './etcd-messages.ts';
+import { EtcdSession } from './etcd-session.ts';
 import { etcdStatus } from './etcd-status.ts';
 import { EtcdWatch } from './etcd-watch.ts';
 import { KeptLease } from './kept-lease.ts';
@@ -31,6 +33,14 @@ import { KeptLease } from './kept-lease.ts';
 const PAGE_ENTRIES = 1_000;
 /** How often a list is begun anew when it was compacted away between two pages. */
 const LIST_ATTEMPTS = 5;
+/** How often it is said that etcd is still waited for. */
+const REMIND_MS = 30_000;
+
+/** The message has the field of the answer that there is, and no other. */
+interface Answer {
+  readonly response_range?: IRangeResponse;
+  readonly response_delete_range?: { readonly deleted: string };
+}
 
 export interface EtcdKvstoreOptions {
   readonly config: EtcdConfig;
@@ -41,7 +51,11 @@ export interface EtcdKvstoreOptions {
   /** @default LOCK_TTL_MS: the same for locks. */
   readonly lockTtlMs?: number;
   readonly times?: Partial<EtcdTimes>;
+  /** @default false: a start does not fail because etcd is away, see `isConnected`. */
+  readonly mayStartWithout?: boolean;
   readonly pageEntries?: number;
+  /** @default 1,000 */
+  readonly keysPerLease?: number;
   /** Uniform in [0, 1); which endpoint is asked first. */
   readonly random?: () => number;
 }
@@ -52,7 +66,9 @@ export class EtcdKvstore implements Kvstore {
   readonly #clock: Clock;
   readonly #connection: EtcdConnection;
   readonly #messages: EtcdMessages;
-  readonly #session: KeptLease;
+  readonly #session: EtcdSession;
+  /** Opens the session of a client that has started without. */
+  readonly #opening: Controller;
   readonly #locks: EtcdLocks;
   readonly #watches = new Set<EtcdWatch>();
   readonly #lostListeners = new Set<() => void>();
@@ -64,15 +80,30 @@ export class EtcdKvstore implements Kvstore {
     this.#clock = options.clock ?? systemClock;
     this.#connection = new EtcdConnection(options.config, { ...ETCD_TIMES, ...options.times }, options.random);
     this.#messages = new EtcdMessages(options.config.namespace ?? '');
-    this.#session = this.#newLease('kvstore-session', options.sessionTtlMs ?? SESSION_TTL_MS, () => {
-      for (const listener of this.#lostListeners) listener();
-    });
     const { log } = options;
+    this.#session = new EtcdSession({
+      newLease: (onReplaced) => this.#newLease('kvstore-session', options.sessionTtlMs ?? SESSION_TTL_MS, onReplaced),
+      onLost: () => this.#tellSession(),
+      maxKeys: options.keysPerLease,
+    });
+    this.#opening = new Controller({
+      name: 'kvstore-connect',
+      run: async () => {
+        await this.#open();
+        log.info('etcd is there');
+        this.#tellSession();
+      },
+      minBackoffMs: 250,
+      maxBackoffMs: 5_000,
+      log,
+      clock: this.#clock,
+    });
     this.#locks = new EtcdLocks({
       store: this,
       create: async (key, leaseId) => {
         const then = [{ put: key, value: '', leased: true }];
-        return (await this.#transact({ when: [{ key, exists: false }], then }, leaseId)).succeeded;
+        const leases = new Map([[key, leaseId]]);
+        return (await this.#transact({ when: [{ key, exists: false }], then }, leases)).succeeded;
       },
       newLease: () => this.#newLease('kvstore-locks', options.lockTtlMs ?? LOCK_TTL_MS, () => undefined),
       log,
@@ -80,32 +111,33 @@ export class EtcdKvstore implements Kvstore {
     });
   }
 
+  get isConnected(): boolean {
+    return this.#session.size > 0;
+  }
+
+  /** A first request to an etcd that hangs may last, too. */
+  get startTimeoutMs(): number {
+    const { connectTimeoutMs, requestTimeoutMs } = this.#connection.times;
+    return connectTimeoutMs + 2 * requestTimeoutMs * this.#connection.endpoints.length;
+  }
+
   /** Tries for a while, unless waiting cannot help. */
   async start(signal: AbortSignal): Promise<void> {
     this.#isOpen = true;
-    const deadline = this.#clock.monotonic() + this.#connection.times.connectTimeoutMs;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        signal.throwIfAborted();
-        await this.#storeRevision(); // also where rights are asked for
-        await this.#session.start();
-        this.#locks.start();
-        return;
-      } catch (error) {
-        const delay = backoffMs(attempt, { minBackoffMs: 100, maxBackoffMs: 2_000 });
-        if (signal.aborted || !mayPass(error) || this.#clock.monotonic() + delay > deadline) {
-          await this.stop();
-          throw error;
-        }
-        if (attempt === 1) this.#options.log.warn('Waiting for etcd', { error });
-        await this.#clock.sleep(delay, signal).catch(() => undefined);
-      }
+    try {
+      await this.#openPatiently(signal);
+    } catch (error) {
+      await this.stop();
+      throw error;
     }
+    this.#locks.start();
+    this.#opening.start();
   }
 
   /** Leased keys stay for the time of the session, for whoever starts again in time. May be called twice. */
   async stop(): Promise<void> {
     if (!this.#isOpen) return;
+    await this.#opening.stop();
     await this.#locks.stop();
     await this.#session.stop();
     this.#isOpen = false;
@@ -128,6 +160,17 @@ export class EtcdKvstore implements Kvstore {
     }
   }
 
+  async getAll(keys: readonly string[]): Promise<Map<string, KvEntry>> {
+    const found = new Map<string, KvEntry>();
+    for (let i = 0; i < keys.length; i += MAX_TRANSACTION_SIZE) {
+      const success = keys.slice(i, i + MAX_TRANSACTION_SIZE).map((key) => this.#messages.read({ get: key }));
+      this.#checkOpen();
+      const { responses } = await this.#connection.read<ITxnResponse>('read keys', 'KV', 'txn', { success });
+      for (const entry of this.#entriesOf(responses)) found.set(entry.key, entry);
+    }
+    return found;
+  }
+
   async put(key: string, value: string, options: { readonly leased?: boolean } = {}): Promise<number> {
     const { revision } = await this.transact({ then: [{ put: key, value, ...options }] });
     return revision;
@@ -139,13 +182,14 @@ export class EtcdKvstore implements Kvstore {
   }
 
   async transact(transaction: KvTransaction): Promise<KvTransactionResult> {
-    const isLeased = transaction.then.some((operation) => 'put' in operation && operation.leased === true);
-    if (!isLeased) return this.#transact(transaction, undefined);
+    this.#checkOpen();
+    const leased = transaction.then.flatMap((one) => ('put' in one && one.leased === true ? [one.put] : []));
+    if (leased.length === 0) return this.#transact(transaction, new Map());
+    const { leases, fresh } = await this.#session.leasesFor(leased);
     try {
-      this.#checkOpen();
-      const { id } = this.#session;
-      if (id === undefined) throw new CiliumError('KvstoreUnavailable', 'the session of this client has ended');
-      return await this.#transact(transaction, id);
+      const result = await this.#transact(transaction, leases);
+      if (!result.succeeded) this.#session.release(fresh);
+      return result;
     } catch (error) {
       if (isKind(error, 'gone')) this.#session.check();
       throw error;
@@ -169,7 +213,7 @@ export class EtcdKvstore implements Kvstore {
   }
 
   isOwn(entry: KvEntry): boolean {
-    return entry.leaseId !== undefined && entry.leaseId === this.#session.id;
+    return entry.leaseId !== undefined && this.#session.isOwn(entry.leaseId);
   }
 
   onSessionLost(listener: () => void): () => void {
@@ -179,8 +223,48 @@ export class EtcdKvstore implements Kvstore {
 
   async status(): Promise<KvstoreStatus> {
     if (!this.#isOpen) return { healthy: false, message: 'etcd: not started' };
-    const leases = { session: this.#session.id === undefined ? 0 : 1, locks: this.#locks.leases };
+    const leases = { session: this.#session.size, locks: this.#locks.leases };
     return etcdStatus(this.#connection, leases, () => this.#storeRevision());
+  }
+
+  /** Resolves with a session, or without one if that will do. */
+  async #openPatiently(signal: AbortSignal): Promise<void> {
+    const { mayStartWithout = false, log } = this.#options;
+    const { patienceMs, connectTimeoutMs } = this.#connection.times;
+    const limitMs = mayStartWithout ? patienceMs : connectTimeoutMs;
+    const begin = this.#clock.monotonic();
+    for (let attempt = 1, reminders = 0; ; attempt++) {
+      signal.throwIfAborted();
+      try {
+        await this.#open();
+        return;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!mayPass(error)) throw error;
+        const delay = backoffMs(attempt, { minBackoffMs: 100, maxBackoffMs: 2_000 });
+        const waited = this.#clock.monotonic() - begin;
+        if (waited + delay > limitMs) {
+          if (!mayStartWithout) throw notFound(limitMs, error);
+          log.warn('etcd is away; going on with what was known of it', { error });
+          this.#opening.trigger();
+          return;
+        }
+        if (attempt === 1 || waited >= (reminders + 1) * REMIND_MS) {
+          if (attempt > 1) reminders++;
+          log.warn('Waiting for etcd', { error, waitedMs: Math.round(waited), limitMs });
+        }
+        await this.#clock.sleep(delay, signal).catch(() => undefined);
+      }
+    }
+  }
+
+  async #open(): Promise<void> {
+    await this.#storeRevision(); // also where rights are asked for
+    await this.#session.start();
+  }
+
+  #tellSession(): void {
+    for (const listener of this.#lostListeners) listener();
   }
 
   #newLease(name: string, ttlMs: number, onReplaced: () => void): KeptLease {
@@ -225,17 +309,32 @@ export class EtcdKvstore implements Kvstore {
     }
   }
 
-  async #transact(transaction: KvTransaction, leaseId: string | undefined): Promise<KvTransactionResult> {
-    const request = this.#messages.transaction(transaction, leaseId);
+  /** `leases`: what each leased key is attached to. */
+  async #transact(transaction: KvTransaction, leases: ReadonlyMap<string, string>): Promise<KvTransactionResult> {
+    const request = this.#messages.transaction(transaction, leases);
     this.#checkOpen();
-    const response = await this.#connection.write<ITxnResponse>('write', 'KV', 'txn', request);
-    const deleted = response.responses.reduce(
-      // The message has the field of the answer that there is, and no other.
-      (sum, answer: { response_delete_range?: { deleted: string } }) =>
-        sum + Number(answer.response_delete_range?.deleted ?? 0),
-      0,
-    );
-    const { succeeded, header } = response;
-    return { succeeded, revision: toNumber(header.revision), deleted: succeeded ? deleted : 0 };
+    const { succeeded, header, responses } = await this.#connection.write<ITxnResponse>('write', 'KV', 'txn', request);
+    const revision = toNumber(header.revision);
+    if (!succeeded) {
+      const found = transaction.otherwise && { found: this.#entriesOf(responses) };
+      return { succeeded, revision, deleted: 0, ...found };
+    }
+    for (const one of transaction.then) {
+      if ('delete' in one) this.#session.release([one.delete]);
+      else if ('deletePrefix' in one) this.#session.releaseBelow(one.deletePrefix);
+    }
+    const answers: readonly Answer[] = responses;
+    const deleted = answers.reduce((sum, answer) => sum + Number(answer.response_delete_range?.deleted ?? 0), 0);
+    return { succeeded, revision, deleted };
   }
+
+  #entriesOf(answers: readonly Answer[]): KvEntry[] {
+    return answers.flatMap(({ response_range: range }) => (range?.kvs ?? []).map((kv) => this.#messages.entry(kv)));
+  }
+}
+
+function notFound(limitMs: number, cause: unknown): CiliumError {
+  const reason = isCiliumError(cause) ? cause.message : String(cause);
+  const text = `etcd was not to be had within ${limitMs / 1000} s (--kvstore-connectivity-timeout): ${reason}`;
+  return new CiliumError('KvstoreUnavailable', text, {}, cause);
 }

@@ -3,7 +3,7 @@
 /** Between our interface and etcd's messages: keys with the namespace, numbers that come as text, transactions. */
 import type { ICompare, IKeyValue, IRequestOp, ITxnRequest } from 'etcd3';
 import { CiliumError } from '../../errors/cilium-error.ts';
-import type { KvCondition, KvEntry, KvOperation, KvTransaction } from '../kvstore.ts';
+import type { KvCondition, KvEntry, KvOperation, KvRead, KvTransaction } from '../kvstore.ts';
 
 export interface KeyRange {
   readonly key: Buffer;
@@ -48,16 +48,29 @@ export class EtcdMessages {
     };
   }
 
-  /** `lease`: what leased keys are attached to. */
-  transaction({ when = [], then }: KvTransaction, lease: string | undefined): ITxnRequest {
+  /** `leases`: what each leased key is attached to. */
+  transaction({ when = [], then, otherwise = [] }: KvTransaction, leases: ReadonlyMap<string, string>): ITxnRequest {
     checkTouchedOnce(then);
     return {
       compare: when.map((condition) => this.#compare(condition)),
-      success: then.map((operation) => this.#operation(operation, lease)),
+      success: then.map((operation) => this.#operation(operation, leases)),
+      failure: otherwise.map((read) => this.read(read)),
     };
   }
 
+  read(read: KvRead): IRequestOp {
+    return { request_range: 'get' in read ? { key: this.key(read.get) } : this.range(read.list) };
+  }
+
   #compare(condition: KvCondition): ICompare {
+    if ('prefix' in condition) {
+      const range = this.range(condition.prefix);
+      // Of a range, each key is compared; of an empty one, a key that is all zero, and values not at all.
+      if ('value' in condition) {
+        return { ...range, target: 'Value', result: 'Equal', value: Buffer.from(condition.value) };
+      }
+      return { ...range, target: 'Mod', result: 'Less', mod_revision: condition.unchangedSince + 1 };
+    }
     const key = this.key(condition.key);
     if ('exists' in condition) {
       return { key, target: 'Version', result: condition.exists ? 'Greater' : 'Equal', version: 0 };
@@ -66,11 +79,13 @@ export class EtcdMessages {
     return { key, target: 'Mod', result: 'Equal', mod_revision: condition.modRevision };
   }
 
-  #operation(operation: KvOperation, lease: string | undefined): IRequestOp {
+  #operation(operation: KvOperation, leases: ReadonlyMap<string, string>): IRequestOp {
     if ('delete' in operation) return { request_delete_range: { key: this.key(operation.delete) } };
     if ('deletePrefix' in operation) return { request_delete_range: this.range(operation.deletePrefix) };
     const put = { key: this.key(operation.put), value: Buffer.from(operation.value) };
-    return { request_put: operation.leased === true ? { ...put, lease: leaseNumber(lease!) } : put };
+    return {
+      request_put: operation.leased === true ? { ...put, lease: leaseNumber(leases.get(operation.put)!) } : put,
+    };
   }
 }
 

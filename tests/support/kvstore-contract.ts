@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isCiliumError } from '../../errors/cilium-error.ts';
-import { putIfDifferent, type KvEvent, type Kvstore, type Watch } from '../../kvstore/kvstore.ts';
+import { putIfDifferent, type KvCondition, type KvEvent, type Kvstore, type Watch } from '../../kvstore/kvstore.ts';
 
 /** One server with its data, made anew for each test. */
 export interface KvstoreBackend {
@@ -139,6 +139,54 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
       assert.equal((await client.get('a'))?.value, '1');
     });
   }
+
+  const prefixConditions = (revision: number): [string, KvCondition, boolean][] => [
+    ['no key below, where there is one', { prefix: 'p/', unchangedSince: 0 }, false],
+    ['no key below, where there is none', { prefix: 'q/', unchangedSince: 0 }, true],
+    ['no key below changed since the last one was', { prefix: 'p/', unchangedSince: revision }, true],
+    ['no key below changed since the last but one was', { prefix: 'p/', unchangedSince: revision - 1 }, false],
+    ['all below hold a value that they hold', { prefix: 'p/s/', value: 'same' }, true],
+    ['all below hold a value that one does not', { prefix: 'p/', value: 'same' }, false],
+    ['all below hold a value, where there is none', { prefix: 'q/', value: 'same' }, false],
+    ['all below hold nothing, where there is none', { prefix: 'q/', value: '' }, false],
+  ];
+  check('conditions on all keys below a prefix', async (_backend, client) => {
+    for (const key of ['p/s/1', 'p/s/2', 'p/s2', 'o', 'r']) await client.put(key, key === 'p/s2' ? 'other' : 'same');
+    const { modRevision } = (await client.get('p/s2'))!;
+    for (const [name, condition, expected] of prefixConditions(modRevision)) {
+      const { succeeded } = await client.transact({ when: [condition], then: [{ put: 'done', value: name }] });
+      assert.equal(succeeded, expected, name);
+    }
+  });
+
+  check('a transaction whose conditions do not hold reads, of one revision', async (_backend, client) => {
+    for (const key of ['a', 'p/1', 'p/2', 'q']) await client.put(key, `${key}!`);
+    const otherwise = [{ get: 'a' }, { get: 'absent' }, { list: 'p/' }];
+    const refused = await client.transact({ when: [{ key: 'a', exists: false }], then: [{ delete: 'a' }], otherwise });
+    assert.deepEqual(
+      refused.found?.map(({ key, value }) => [key, value]),
+      [
+        ['a', 'a!'],
+        ['p/1', 'p/1!'],
+        ['p/2', 'p/2!'],
+      ],
+    );
+    assert.equal(refused.revision, (await client.get('q'))?.modRevision);
+    const done = await client.transact({ when: [{ key: 'a', exists: true }], then: [{ delete: 'a' }], otherwise });
+    assert.deepEqual([done.succeeded, done.found], [true, undefined]);
+  });
+
+  check('many keys are read at once, those that exist', async (_backend, client) => {
+    const keys = Array.from({ length: 300 }, (_, i) => `k/${i}`);
+    for (let i = 0; i < keys.length; i += 100) {
+      await client.transact({ then: keys.slice(i, i + 100).map((key) => ({ put: key, value: key })) });
+    }
+    await client.delete('k/7');
+    const found = await client.getAll([...keys, 'absent']);
+    assert.equal(found.size, 299);
+    assert.deepEqual(found.get('k/299'), await client.get('k/299'));
+    assert.equal((await client.getAll([])).size, 0);
+  });
 
   check('a transaction that touches a key twice is refused', async (_backend, client) => {
     const twice = client.transact({

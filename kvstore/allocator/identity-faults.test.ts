@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Keys that are lost, taken by others, spoilt or nonsense, and what they cost. */
+import assert from 'node:assert/strict';
+import { EmbeddedKvstore } from '../embedded/embedded-kvstore.ts';
+import { APP1, checkCluster as check, RANGE } from '../../tests/support/allocator-cluster.ts';
+import { IDENTITIES_PATH, lockPath, masterKey, slaveKey } from './identity-keys.ts';
+
+check(
+  'a number that stands for other labels now is given up for another, which is told in between',
+  async (cluster) => {
+    const { allocator, store, events } = await cluster.agent('10.0.0.1');
+    const id = await allocator.allocate(APP1);
+    await allocator.allocate(APP1);
+    allocator.onMove(({ labels, from, to }) => events.push(`move ${labels} ${from} ${to}`));
+    await store.put(masterKey(id), 'container:id=thief;');
+    await cluster.quiet();
+    const other = await allocator.allocate(APP1);
+    assert.notEqual(other, id);
+    assert.deepEqual(events.slice(1), [
+      `upsert ${other} ${APP1}`,
+      `move ${APP1} ${id} ${other}`,
+      `delete ${id} ${APP1}`,
+      `upsert ${id} container:id=thief;`,
+    ]);
+    assert.deepEqual(
+      [...allocator.list()],
+      [
+        { id: other, labels: APP1, users: 3 },
+        { id, labels: 'container:id=thief;', users: 0 },
+      ],
+    );
+  },
+);
+
+check('labels that got another number while a node was away are given that one there, too', async (cluster) => {
+  const one = await cluster.agent('10.0.0.1');
+  const id = await one.allocator.allocate(APP1);
+  // Its lease ends, the number is collected, and others make a new one, all unseen.
+  one.store.failures = Infinity;
+  const others = new EmbeddedKvstore(cluster.engine);
+  await others.delete(masterKey(id));
+  await others.delete(slaveKey(APP1, '10.0.0.1'));
+  const two = await cluster.agent('10.0.0.2');
+  const theirs = await two.allocator.allocate(APP1);
+  assert.notEqual(theirs, id);
+  one.store.failures = 0;
+  await cluster.clock.advance(60_000);
+  await cluster.quiet();
+  assert.equal(await one.allocator.allocate(APP1), theirs);
+  assert.equal(one.allocator.lookup(id), undefined);
+  assert.equal((await cluster.keys()).length, 3);
+});
+
+for (const [what, key, value] of [
+  ['no number', 'id/zero', APP1],
+  ['a reserved number', 'id/2', APP1],
+  ['a number of another cluster', 'id/65537', APP1],
+  ['labels that are none', 'id/300', 'bad'],
+  ['labels that hold slashes and no number', `value/${APP1}/x/y/z`, '300'],
+  ['a slave key of a reserved number', `value/${APP1}/10.9.9.9`, '1'],
+  ['a slave key without a number', `value/${APP1}/10.9.9.9`, 'x'],
+  ['a slave key of a number that nobody has made', `value/${APP1}/10.9.9.9/`, ''],
+] as const) {
+  check(`garbage is left out, before the start and after it: ${what}`, async (cluster) => {
+    const path = `${IDENTITIES_PATH}${key}`;
+    const garbage = new EmbeddedKvstore(cluster.engine);
+    await garbage.put(path, value);
+    const one = await cluster.agent('10.0.0.1');
+    await garbage.put(path, value);
+    assert.deepEqual(one.events, []);
+    const id = await one.allocator.allocate(APP1);
+    assert.ok(id >= RANGE.min && id <= RANGE.max);
+    assert.equal(await (await cluster.agent('10.0.0.2')).allocator.allocate(APP1), id);
+    await garbage.delete(path);
+    await cluster.quiet();
+    assert.deepEqual(one.events, [`upsert ${id} ${APP1}`]);
+  });
+}
+
+check('a used number whose labels are spoilt has them again', async (cluster) => {
+  const { allocator, store, events } = await cluster.agent('10.0.0.1');
+  const id = await allocator.allocate(APP1);
+  await store.put(masterKey(id), 'bad');
+  await cluster.quiet();
+  assert.equal((await store.get(masterKey(id)))?.value, APP1);
+  assert.equal(events.length, 1);
+});
+
+check('who makes a number under a lock, as Cilium does, is waited for', async (cluster) => {
+  const { allocator, store } = await cluster.agent('10.0.0.1');
+  await store.put(`${lockPath(APP1)}/1f`, '', { leased: true });
+  const got: number[] = [];
+  void allocator.allocate(APP1).then((id) => got.push(id));
+  await cluster.clock.advance(20);
+  await cluster.quiet();
+  assert.deepEqual(got, []);
+  await store.transact({
+    then: [
+      { put: masterKey(777), value: APP1 },
+      { put: slaveKey(APP1, '10.0.0.9'), value: '777' },
+      { delete: `${lockPath(APP1)}/1f` },
+    ],
+  });
+  while (got.length === 0) {
+    await cluster.clock.advance(50);
+    await cluster.quiet();
+  }
+  assert.deepEqual(got, [777]);
+});
+
+check('a number costs one request, whether others have it or nobody', async (cluster) => {
+  const [one, two] = [await cluster.agent('10.0.0.1'), await cluster.agent('10.0.0.2')];
+  await one.allocator.allocate(APP1);
+  await cluster.quiet();
+  await two.allocator.allocate(APP1);
+  assert.deepEqual([one.store.requests, two.store.requests], [1, 1]);
+});
