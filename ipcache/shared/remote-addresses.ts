@@ -8,8 +8,9 @@
  * the address is what the range around it says: closed. So neither a rule that denies an identity nor one that asks for
  * it is missed while news travels on different ways.
  *
- * An agent that starts begins with what the kernel still holds (`adopt`), so that nothing is lost while the store is
- * away; the first complete list puts it right.
+ * What vanishes is kept a while in the Ipcache, where it does no harm: the address is nobody's until somebody says so,
+ * which counts at once. So a node whose keys were lost with their lease, and are written again, is not cut off. For the
+ * same reason an agent that starts begins with what the kernel still holds (`adopt`) until there is a complete list.
  */
 import { describeError } from '../../errors/cilium-error.ts';
 import { GLOBAL_IDENTITY_MIN, RESERVED_IDENTITIES } from '../../identity/numeric-identity.ts';
@@ -22,7 +23,11 @@ import type { Logger } from '../../runtime/logger.ts';
 import type { IpcacheEntry, IpcacheVoice } from '../ipcache.ts';
 import type { AddressClaims } from './address-claims.ts';
 import { ADDRESSES_PREFIX, decodeAddress, type AddressValue } from './address-value.ts';
+import { Lingering } from './lingering.ts';
 import type { SharedAddresses } from './shared-addresses.ts';
+
+/** Longer than a node takes to find out that its keys have gone, and to write them again. */
+const LINGER_MS = 5_000;
 
 /** Which identities the policy maps of this node know. */
 export interface KnownIdentities {
@@ -77,8 +82,7 @@ export class RemoteAddresses implements Component {
   readonly #hosts = new Map<string, IpAddress>();
   /** Entries that wait for their identity. */
   readonly #waiting = new Map<number, Set<Known>>();
-  /** What the kernel held at the start and the store has not confirmed yet. */
-  readonly #adopted = new Map<string, Prefix>();
+  readonly #lingering: Lingering;
   readonly #listeners = new Set<(change: RemoteAddressChange) => void>();
   readonly #unsubscribe: (() => void)[] = [];
   readonly #stop = new AbortController();
@@ -88,7 +92,8 @@ export class RemoteAddresses implements Component {
   constructor(options: RemoteAddressesOptions) {
     this.#options = options;
     this.synced = this.#listed.promise;
-    const { store, log, clock } = options;
+    const { store, ipcache, log, clock } = options;
+    this.#lingering = new Lingering((prefix) => ipcache.delete(prefix), clock);
     this.#watch = new WatchedPrefix({
       store,
       prefix: ADDRESSES_PREFIX,
@@ -101,7 +106,7 @@ export class RemoteAddresses implements Component {
   /** Before `start`: entries that the kernel holds from an earlier agent stay until the store has told what is. */
   adopt(entries: Iterable<{ readonly prefix: Prefix; readonly info: IpcacheEntry }>): void {
     for (const { prefix, info } of entries) {
-      this.#adopted.set(prefix.address.toString(), prefix);
+      this.#lingering.add({ prefix, identity: info.identity, host: info.tunnelEndpoint }, Infinity);
       this.#options.ipcache.upsert(prefix, info);
     }
   }
@@ -110,7 +115,7 @@ export class RemoteAddresses implements Component {
   start(): Promise<void> {
     const { claims, identities } = this.#options;
     this.#unsubscribe.push(
-      claims.onChange((host) => this.#reconsider(this.#byHost.get(host.toString()) ?? [])),
+      claims.onChange((host) => this.#onClaims(host)),
       identities.onChange((changed) => this.#onIdentities(changed)),
     );
     this.#watch.start(this.#stop.signal).then(
@@ -123,6 +128,7 @@ export class RemoteAddresses implements Component {
   /** The kernel keeps what it has. */
   async stop(): Promise<void> {
     this.#stop.abort();
+    this.#lingering.stop();
     for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe();
     await this.#watch.stop();
   }
@@ -172,20 +178,23 @@ export class RemoteAddresses implements Component {
   #onDelete(old: KvEntry): void {
     const text = addressText(old);
     if (!this.#byAddress.has(text)) this.#options.own.gone(text, old);
-    this.#replace(text, undefined);
+    this.#replace(text, undefined, LINGER_MS);
   }
 
-  #replace(text: string, said: RemoteAddress | undefined): void {
+  #replace(text: string, said: RemoteAddress | undefined, lingerMs = 0): void {
     const old = this.#byAddress.get(text);
     if (old === undefined && said === undefined) return;
     const now = said && this.#known(said);
     if (old !== undefined) this.#forget(old);
-    if (now !== undefined) {
+    if (now === undefined) {
+      this.#byAddress.delete(text);
+      if (old?.isApplied === true && lingerMs === 0) this.#options.ipcache.delete(Prefix.of(old.address));
+      else if (old?.isApplied === true) this.#lingering.add({ ...old, prefix: Prefix.of(old.address) }, lingerMs);
+    } else {
       this.#byAddress.set(text, now);
       this.#hostSet(now.host).add(now);
-    } else this.#byAddress.delete(text);
-    this.#apply(now, old);
-    this.#adopted.delete(text);
+      this.#apply(now, this.#lingering.take(text) || old?.isApplied === true);
+    }
     for (const listener of this.#listeners) listener({ old, now });
   }
 
@@ -213,18 +222,13 @@ export class RemoteAddresses implements Component {
     this.#stopWaiting(old);
   }
 
-  /** Writes what counts now, in one step where something counted before. */
-  #apply(now: Known | undefined, old: Known | undefined): void {
+  /** Writes what counts now, in one step. `counted`: whether the Ipcache has anything of the address. */
+  #apply(known: Known, counted: boolean): void {
     const { ipcache, route } = this.#options;
-    const { address } = (now ?? old)!;
-    const counted = old?.isApplied === true || this.#adopted.has(address.toString());
-    if (now !== undefined && this.#counts(now)) {
-      ipcache.upsert(Prefix.of(address), { identity: now.identity, ...route(now.host) });
-      now.isApplied = true;
-    } else if (counted) {
-      ipcache.delete(Prefix.of(address));
-      if (old) old.isApplied = false;
-    }
+    const { address, host, identity } = known;
+    known.isApplied = this.#counts(known);
+    if (known.isApplied) ipcache.upsert(Prefix.of(address), { identity, ...route(host) });
+    else if (counted) ipcache.delete(Prefix.of(address));
   }
 
   /** Whether an entry is in force; if only its identity is wanting it waits for it. */
@@ -246,7 +250,13 @@ export class RemoteAddresses implements Component {
   }
 
   #reconsider(entries: Iterable<Known>): void {
-    for (const known of [...entries]) this.#apply(known, known);
+    for (const known of [...entries]) this.#apply(known, known.isApplied);
+  }
+
+  #onClaims(changed: IpAddress): void {
+    const { claims } = this.#options;
+    this.#reconsider(this.#byHost.get(changed.toString()) ?? []);
+    this.#lingering.end(({ host, prefix }) => host?.equals(changed) === true && !claims.holds(host, prefix.address));
   }
 
   #onIdentities(changed: ReadonlySet<number>): void {
@@ -257,13 +267,15 @@ export class RemoteAddresses implements Component {
       else forgotten = true;
     }
     if (!forgotten) return;
-    for (const known of this.#byAddress.values()) if (changed.has(known.identity)) this.#apply(known, known);
+    for (const known of this.#byAddress.values()) {
+      if (changed.has(known.identity)) this.#apply(known, known.isApplied);
+    }
+    this.#lingering.end(({ identity }) => changed.has(identity) && !identities.has(identity));
   }
 
   /** What the store did not confirm is no more. */
   #onListed(): void {
-    for (const prefix of this.#adopted.values()) this.#options.ipcache.delete(prefix);
-    this.#adopted.clear();
+    this.#lingering.end((_address, isBounded) => !isBounded);
     this.#isSynced = true;
     this.#listed.resolve(undefined);
     this.#options.log.info('Addresses of other nodes are known', { addresses: this.size, held: this.held });

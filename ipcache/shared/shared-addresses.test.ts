@@ -89,8 +89,10 @@ test('what one node publishes the other has in its ipcache, in both families, un
   await becomes(node2, `10.11.0.1=${SERVER}@${HOST1}`, `fd11::1=${CLIENT}@${HOST1}`);
   node1.withdraw('fd11::1');
   node1.withdraw('10.11.0.1');
-  await becomes(node2);
+  await eventually('it is told', () => node2.remote.size === 0);
   assert.deepEqual(await world.keys(), []);
+  await world.clock.advance(10_000);
+  assert.deepEqual(node2.image, []);
   assert.deepEqual(
     node2.changes.map(({ old, now }) => [old?.identity, now?.identity]),
     [
@@ -141,6 +143,13 @@ test('while the store is away nothing waits, and afterwards it learns what is, n
   await settle();
   assert.ok(node1.shared.pending > 0);
   node1.store.isAway = false;
+  await world.clock.advance(10_000);
+  await eventually('it is told', () => {
+    assert.deepEqual(
+      Array.from(node2.remote.entries(), ({ address }) => address.toString()),
+      ['10.11.0.2'],
+    );
+  });
   await world.clock.advance(10_000);
   await becomes(node2, `10.11.0.2=${SERVER}@${HOST1}`);
   assert.deepEqual(await world.keys(), [`10.11.0.2=${SERVER}`]);
@@ -228,14 +237,38 @@ test('a node as such is known by its node key: its addresses are told, and not w
 test('keys that somebody deletes, and keys of a session that was lost, are written again', async (t) => {
   const world = await World.open(t);
   const [node1, node2] = [await world.node(HOST1), await world.node(HOST2)];
+  const seen: string[] = [];
+  node2.ipcache.onChange(({ prefix, entry }) => seen.push(`${prefix.toString()} ${entry?.identity ?? 'gone'}`));
   node1.publish('10.11.0.1', CLIENT);
   await becomes(node2, `10.11.0.1=${CLIENT}@${HOST1}`);
   await (await world.client()).delete(addressKey('10.11.0.1'));
   await eventually('it is told as gone and as come back', () => node2.changes.length >= 3);
-  await becomes(node2, `10.11.0.1=${CLIENT}@${HOST1}`);
   await world.engine.revoke(await world.engine.read((state) => [...state.leases.keys()]));
-  await eventually('it is written again', async () => assert.deepEqual(await world.keys(), [`10.11.0.1=${CLIENT}`]));
-  await becomes(node2, `10.11.0.1=${CLIENT}@${HOST1}`);
+  await eventually('it is told as gone and as come back again', () => node2.changes.length >= 5);
+  assert.deepEqual(await world.keys(), [`10.11.0.1=${CLIENT}`]);
+  await world.clock.advance(60_000);
+  assert.deepEqual(seen, [`10.11.0.1/32 ${CLIENT}`], 'and nobody was cut off meanwhile');
+});
+
+test('what lingers after its key has gone is let go of when its identity or its node is, and when it is held back', async (t) => {
+  const world = await World.open(t);
+  const [node1, node2] = [await world.node(HOST1), await world.node(HOST2)];
+  const addresses = ['10.11.0.1', '10.11.0.2', '10.11.0.3', '10.11.0.4'];
+  const linger = async (): Promise<void> => {
+    addresses.forEach((address, i) => node1.publish(address, i === 0 ? SERVER : CLIENT));
+    await eventually('they are there', () => node2.remote.size === 4 && node2.image.length === 4);
+    for (const address of addresses) node1.withdraw(address);
+    await eventually('they linger', () => node2.remote.size === 0);
+    assert.equal(node2.image.length, 4);
+  };
+  await linger();
+  world.identities.forget(SERVER);
+  assert.equal(node2.image.length, 3);
+  world.identities.learn(SERVER);
+  node1.publish('10.11.0.2', 999);
+  await eventually('what is held back is closed at once', () => node2.image.length === 2);
+  world.claims.set(HOST1);
+  assert.deepEqual(node2.image, []);
 });
 
 test('after a restart what is no more is removed, what stays moves to the new session, and nobody sees a gap', async (t) => {
@@ -250,7 +283,7 @@ test('after a restart what is no more is removed, what stays moves to the new se
   const again = await world.newNode(HOST1);
   again.publish('10.11.0.1', CLIENT);
   await again.start();
-  await becomes(node2, `10.11.0.1=${CLIENT}@${HOST1}`);
+  await eventually('it is told', () => node2.remote.size === 1);
   await world.clock.advance(2 * SESSION_TTL_MS);
   await becomes(node2, `10.11.0.1=${CLIENT}@${HOST1}`);
   assert.deepEqual(
