@@ -12,6 +12,8 @@ import { CiliumError } from '../errors/cilium-error.ts';
 import type { Datapath, DatapathOptions } from '../datapath/datapath.ts';
 import { TUNNEL_OVERHEAD } from '../datapath/loader/tunnel-device.ts';
 import { networkPools, type NetworkHooks } from '../driver/types.ts';
+import type { Ipam } from '../ipam/ipam.ts';
+import type { TakenRange } from '../ipam/ranges.ts';
 import type { Ipcache } from '../ipcache/ipcache.ts';
 import type { Kvstore } from '../kvstore/kvstore.ts';
 import { IpAddress, type IpFamily, Prefix } from '../net/ip.ts';
@@ -20,7 +22,7 @@ import { LocalNode } from '../node/local-node.ts';
 import { NodeClaims } from '../node/node-claims.ts';
 import { NodeNetwork } from '../node/node-network.ts';
 import { NodeRegistry } from '../node/node-registry.ts';
-import { byFamily, type ByFamily } from '../node/node.ts';
+import { byFamily, nodeRanges, type ByFamily } from '../node/node.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
@@ -100,12 +102,12 @@ export class Cluster {
   }
 
   /** Networks may use ranges that no other node has. */
-  networkHooks(next: NetworkHooks): NetworkHooks {
+  networkHooks(next: NetworkHooks, ipam: Pick<Ipam, 'partOf'>): NetworkHooks {
     return {
       created: async (network) => {
         await this.nodes.claimNetwork(
           network.id,
-          networkPools(network).map(({ pool }) => pool),
+          networkPools(network).map(({ pool }) => ipam.partOf(pool)),
         );
         await next.created(network);
       },
@@ -114,6 +116,32 @@ export class Cluster {
         this.nodes.releaseNetwork(network.id);
       },
     };
+  }
+
+  /** Ranges of other nodes. */
+  *takenRanges(): Generator<TakenRange> {
+    for (const node of this.nodes.others()) {
+      for (const prefix of nodeRanges(node)) yield { prefix, by: `node ${node.name}`, elsewhere: true };
+    }
+  }
+
+  /** Throws for an address that a container of this node cannot have: the router's, or one that others may have. */
+  checkAddress(address: IpAddress): void {
+    const { problem, local } = this.nodes;
+    if (problem !== undefined) throw problem;
+    if (this.routers[address.family].equals(address)) {
+      throw new CiliumError(
+        'InUse',
+        `${address.toString()} is the address of this node's router: choose another with --ip`,
+      );
+    }
+    const ranges = nodeRanges(local).filter(({ family }) => family === address.family);
+    if (ranges.some((range) => range.contains(address))) return;
+    throw new CiliumError(
+      'InvalidArgument',
+      `${address.toString()} is outside of this node's part of the cluster's addresses (${ranges.join(', ')}): choose an ` +
+        'address in the --ip-range of the network',
+    );
   }
 
   /** The node's devices have changed. */

@@ -29,7 +29,7 @@ import { Ipam } from '../ipam/ipam.ts';
 import { IdentityAllocator } from '../kvstore/allocator/identity-allocator.ts';
 import { IdentityCollector } from '../kvstore/allocator/identity-collector.ts';
 import { ManualAccess } from '../kvstore/manual-access.ts';
-import { Prefix } from '../net/ip.ts';
+import { type IpAddress, Prefix } from '../net/ip.ts';
 import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
 import { PolicyRepository } from '../policy/repository.ts';
 import { systemClock } from '../runtime/clock.ts';
@@ -277,15 +277,17 @@ function components(
     get ipv6Range() {
       return cluster?.local.range(6) ?? Prefix.parse(options.ipv6Range);
     },
+    reserved: () => (cluster ? Object.values(cluster.routers) : []),
     nodeRanges: () => takenRanges(datapath.links),
     clock,
     log: subsystem('ipam'),
   });
+  if (cluster) ipam.addTakenRanges(() => cluster.takenRanges());
   const networks = new Networks({
     stateDir,
     mtu,
     ipam,
-    hooks: cluster?.networkHooks(hostRoutes) ?? hostRoutes,
+    hooks: cluster?.networkHooks(hostRoutes, ipam) ?? hostRoutes,
     inspect: (id) => docker.network(id),
     log: subsystem('driver'),
   });
@@ -365,6 +367,7 @@ function components(
     endpoints: new DockerEndpoints(endpoints),
     clock,
     log: subsystem('driver'),
+    ...(cluster && { checkAddress: (address: IpAddress) => cluster.checkAddress(address) }),
   });
   const rest = new RestServer({ socketPath: join(options.runDir, 'cilium.sock'), services, log: subsystem('api') });
   let subscription: { close(): void } | undefined;
@@ -427,7 +430,10 @@ function components(
       () => subscription?.close(),
     ),
     networks,
-    step('host-routes', () => hostRoutes.collect(networks.list())),
+    step('host-routes', () => {
+      hostRoutes.collect(networks.list());
+      cluster?.nodes.retainNetworks(networks.list().map(({ id }) => id));
+    }),
     writer,
     collector,
     step(

@@ -6,6 +6,7 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Links } from '../datapath/netlink/links.ts';
+import { ROUTE_PROTOCOL } from '../datapath/netlink/route.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
 import type { TakenRange } from '../ipam/ranges.ts';
 import { IpAddress, type IpFamily, Prefix } from '../net/ip.ts';
@@ -86,9 +87,9 @@ export function objectFolder(): string {
 /** Ranges that no pool may overlap: what the node's routes lead to, other than through our devices, and its name servers. */
 export function* takenRanges(links: Pick<Links, 'listRoutes' | 'list'>): Generator<TakenRange> {
   const names = new Map(links.list().map(({ ifindex, name }) => [ifindex, name]));
-  for (const { prefix, ifindex } of links.listRoutes()) {
+  for (const { prefix, ifindex, protocol } of links.listRoutes()) {
     const device = names.get(ifindex) ?? '';
-    if (prefix.length === 0 || isOurDevice(device) || isScoped(prefix)) continue;
+    if (prefix.length === 0 || protocol === ROUTE_PROTOCOL || isOurDevice(device) || isScoped(prefix)) continue;
     yield { prefix, by: `the route through ${device}` };
   }
   for (const server of nameServers()) yield { prefix: Prefix.of(server), by: 'a name server in /etc/resolv.conf' };

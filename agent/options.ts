@@ -155,9 +155,10 @@ export const AGENT_OPTIONS = {
   }),
   clusterPoolIpv4MaskSize: option({
     schema: z.int().min(1).max(28),
-    default: 24,
+    default: 20,
     unit: 'bits',
-    description: 'Length of the ranges taken from --cluster-pool-ipv4-cidr.',
+    description:
+      'Length of the ranges taken from --cluster-pool-ipv4-cidr. A Docker network takes a /24 of the range, or all of it if it is no larger.',
   }),
   clusterPoolIpv6Cidr: option({
     schema: z.union([range(6, 112), z.literal('')]),
@@ -166,9 +167,10 @@ export const AGENT_OPTIONS = {
   }),
   clusterPoolIpv6MaskSize: option({
     schema: z.int().min(1).max(112),
-    default: 112,
+    default: 104,
     unit: 'bits',
-    description: 'Length of the ranges taken from --cluster-pool-ipv6-cidr.',
+    description:
+      'Length of the ranges taken from --cluster-pool-ipv6-cidr. A Docker network takes a /112 of the range, or all of it.',
   }),
   labels: option({
     schema: z.array(z.string()),

@@ -15,6 +15,7 @@ import { describeError } from '../errors/cilium-error.ts';
 import { PluginRouter, sendError } from '../ipam/plugin-router.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import { ipamRouter } from '../ipam/routes.ts';
+import type { IpAddress } from '../net/ip.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
@@ -35,6 +36,7 @@ export interface DriverServerOptions {
   readonly endpoints: EndpointHooks;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly checkAddress?: (address: IpAddress) => void;
 }
 
 /** Answers Docker from `start` on; start it when everything that its hooks need is there. */

@@ -33,6 +33,8 @@ export interface NetworkDriverOptions {
   readonly networks: Networks;
   readonly ipam: Ipam;
   readonly endpoints: EndpointHooks;
+  /** Throws for an address that no container of this node may have. @default all that are in a pool of the network */
+  readonly checkAddress?: (address: IpAddress) => void;
   readonly log: Logger;
 }
 
@@ -40,6 +42,7 @@ export class NetworkDriver {
   readonly #networks: Networks;
   readonly #ipam: Ipam;
   readonly #endpoints: EndpointHooks;
+  readonly #checkAddress: (address: IpAddress) => void;
   readonly #log: Logger;
   readonly #calls = new KeyedQueue<string>('endpoint calls');
 
@@ -47,6 +50,7 @@ export class NetworkDriver {
     this.#networks = options.networks;
     this.#ipam = options.ipam;
     this.#endpoints = options.endpoints;
+    this.#checkAddress = options.checkAddress ?? (() => undefined);
     this.#log = options.log;
   }
 
@@ -82,6 +86,7 @@ export class NetworkDriver {
       const given6 = request.Interface?.AddressIPv6 ?? undefined;
       const mac = request.Interface?.MacAddress ?? undefined;
       checkAddresses(network, ipv4, given6);
+      for (const given of [ipv4, given6]) if (given) this.#checkAddress(given.address);
       const own6 = given6 ? undefined : this.#allocateIpv6(network, dockerEndpointId);
       const ipv6 = given6?.address ?? own6;
       try {

@@ -69,6 +69,27 @@ test('a carved pool avoids explicit pools, ranges of the node and ranges that ot
   assert.equal(poolOf(ipam), 'CiliumLocal/10.15.4.0/24');
 });
 
+test('a subnet may hold parts of other nodes, as long as its own part does not', async (t) => {
+  const { ipam } = await makeIpam(t);
+  ipam.addTakenRanges(() => [{ prefix: Prefix.parse('10.50.2.0/24'), by: 'node b', elsewhere: true }]);
+  assert.throws(() => poolOf(ipam, '10.50.0.0/16'), failsWith('InUse', 'node b'));
+  assert.throws(() => poolOf(ipam, '10.50.0.0/16', '10.50.2.128/25'), failsWith('InUse', 'node b'));
+  const shared = poolOf(ipam, '10.50.0.0/16', '10.50.1.0/24');
+  assert.equal(ipam.partOf(Prefix.parse('10.50.0.0/16')).toString(), '10.50.1.0/24');
+  assert.equal(ipam.overlap(Prefix.parse('10.50.0.0/16'), LOCAL_SPACE), undefined);
+  assert.equal(ipam.requestAddress(shared, { gateway: true }).toString(), '10.50.1.0');
+});
+
+test('what the node has itself in its range is given to nobody', async (t) => {
+  const { ipam } = await makeIpam(t, { reserved: () => [address('10.15.0.254'), address('10.15.255.254')] });
+  const pool = poolOf(ipam);
+  assert.throws(
+    () => ipam.requestAddress(pool, { address: address('10.15.0.254') }),
+    failsWith('InvalidArgument', 'router'),
+  );
+  assert.equal(ipam.get(pool)?.capacity, 253);
+});
+
 test('a range that has no pool left says what to do', async (t) => {
   const { ipam } = await makeIpam(t, { ipv4Range: Prefix.parse('10.15.0.0/23'), ipv6Range: undefined });
   poolOf(ipam);

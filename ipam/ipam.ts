@@ -36,6 +36,8 @@ export interface IpamOptions {
   readonly stateDir: string;
   readonly ipv4Range: Prefix;
   readonly ipv6Range: Prefix | undefined;
+  /** Addresses in its ranges that the node has itself: given to nobody. @default none */
+  readonly reserved?: () => readonly IpAddress[];
   /** Ranges of the node that no pool may overlap: its addresses, on-link routes and name servers; none of our own. */
   readonly nodeRanges: () => Iterable<TakenRange>;
   readonly clock: Clock;
@@ -118,12 +120,26 @@ export class Ipam implements Component {
     if (this.#pools.size > 0) this.#write({ op: 'replayable' }, false);
   }
 
-  /** What a pool of this prefix overlaps; the pool that it is itself, in the address space given, does not count. */
-  overlap(prefix: Prefix, space?: string): TakenRange | undefined {
-    return findOverlap(
-      prefix,
-      this.#taken((pool) => pool.space === space && pool.prefix.equals(prefix)),
+  /**
+   * What a pool of this prefix overlaps; the pool that it is itself, in the address space given, does not count. Of other
+   * nodes only what overlaps `part` does, which addresses are given from.
+   */
+  overlap(prefix: Prefix, space?: string, part: Prefix = this.partOf(prefix)): TakenRange | undefined {
+    const taken = [...this.#taken((pool) => pool.space === space && pool.prefix.equals(prefix))];
+    const here = taken.filter(({ elsewhere }) => elsewhere !== true);
+    return (
+      findOverlap(prefix, here) ??
+      findOverlap(
+        part,
+        taken.filter(({ elsewhere }) => elsewhere === true),
+      )
     );
+  }
+
+  /** The part of a network's pool that addresses are given from, as far as that is known here. */
+  partOf(prefix: Prefix): Prefix {
+    for (const pool of this.#pools.values()) if (pool.prefix.equals(prefix)) return pool.range;
+    return prefix;
   }
 
   requestPool(request: PoolRequest): Pool {
@@ -135,7 +151,7 @@ export class Ipam implements Component {
     const id = poolId(request.space, prefix, range);
     const known = this.#pools.get(id);
     if (known?.replayable !== true) {
-      const obstacle = this.overlap(prefix);
+      const obstacle = this.overlap(prefix, undefined, range);
       if (obstacle) throw overlapError(prefix, obstacle);
     }
     this.#write({ op: 'pool', space: request.space, prefix, range }, true);
@@ -222,7 +238,10 @@ export class Ipam implements Component {
 
   #requestExact(pool: Pool, address: IpAddress, gateway: boolean): IpAddress {
     if (!pool.isUsable(address)) {
-      const why = pool.prefix.contains(address) ? 'is the first or last address of' : 'is not in';
+      const unusable = pool.isReserved(address)
+        ? 'is the address of the router of this node, in'
+        : 'is the first or last address of';
+      const why = pool.prefix.contains(address) ? unusable : 'is not in';
       throw new CiliumError(
         'InvalidArgument',
         `${address.toString()} ${why} the pool ${pool.prefix.toString()}: choose another address`,
@@ -297,7 +316,7 @@ export class Ipam implements Component {
   #apply(entry: JournalEntry): void {
     switch (entry.op) {
       case 'pool': {
-        const pool = new Pool(entry.space, entry.prefix, entry.range);
+        const pool = new Pool(entry.space, entry.prefix, entry.range, this.#options.reserved?.());
         const known = this.#pools.get(pool.id);
         if (known) known.replayable = false;
         else this.#pools.set(pool.id, pool);

@@ -39,6 +39,22 @@ for (const [prefix, range, capacity, first] of capacities) {
   });
 }
 
+test('a reserved address is given to nobody, and does not count', () => {
+  const router = IpAddress.parse('10.0.0.6');
+  const pool = new Pool('space', Prefix.parse('10.0.0.0/29'), undefined, [router, IpAddress.parse('10.9.0.1')]);
+  assert.equal(pool.isUsable(router), false);
+  assert.equal(pool.capacity, 5);
+  const given: string[] = [];
+  for (let next = pool.next(0); next !== undefined; next = pool.next(0)) {
+    pool.add({ address: next.address, gateway: false, owner: undefined, replayable: false });
+    pool.moveCursor(next.cursor);
+    given.push(next.address.toString());
+  }
+  assert.deepEqual(given, ['10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.4', '10.0.0.5']);
+  assert.equal(pool.leasedCount, 5);
+  assert.equal(pool.lowestFree(), undefined);
+});
+
 test('a released address is not the next one', () => {
   const pool = makePool('10.0.0.0/29');
   assert.equal(take(pool), '10.0.0.1');

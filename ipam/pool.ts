@@ -40,22 +40,33 @@ export class Pool {
   readonly #highest: number;
   #cursor: number;
   #gateway: Lease | undefined;
+  readonly #reserved: ReadonlySet<string>;
+  readonly #reservedCount: number;
 
-  constructor(space: string, prefix: Prefix, range: Prefix = prefix) {
+  /** @param reserved addresses that nobody gets */
+  constructor(space: string, prefix: Prefix, range: Prefix = prefix, reserved: readonly IpAddress[] = []) {
     this.id = poolId(space, prefix, range);
     this.space = space;
     this.prefix = prefix;
     this.range = range;
+    this.#reserved = new Set(reserved.map(String));
     this.#base = range.first.toBigInt();
     const last = range.size > BigInt(DYNAMIC_LIMIT) ? DYNAMIC_LIMIT - 1 : Number(range.size) - 1;
     this.#lowest = this.isUsable(range.first) ? 0 : 1;
     this.#highest = this.isUsable(range.first.add(BigInt(last))) ? last : last - 1;
     this.#cursor = this.#lowest;
+    const offsets = reserved.map((address) => this.#offsetOf(address)).filter((offset) => offset !== undefined);
+    this.#reservedCount = offsets.length;
+    for (const offset of offsets) this.#leased.add(offset);
+  }
+
+  isReserved(address: IpAddress): boolean {
+    return this.#reserved.has(address.toString());
   }
 
   /** False for the network and broadcast address of an IPv4 pool, the subnet-router address of an IPv6 one, and outside. */
   isUsable(address: IpAddress): boolean {
-    if (!this.prefix.contains(address)) return false;
+    if (!this.prefix.contains(address) || this.isReserved(address)) return false;
     if (this.prefix.address.bits - this.prefix.length <= 1) return true;
     if (address.equals(this.prefix.first)) return false;
     return address.family === 6 || !address.equals(this.prefix.last);
@@ -63,7 +74,7 @@ export class Pool {
 
   /** The next address to lease, or undefined when all are taken. Changes nothing. */
   next(nowMs: number): { address: IpAddress; cursor: number } | undefined {
-    const count = this.capacity;
+    const count = this.#span;
     if (this.#leased.size >= count) return undefined;
     for (const [offset, releasedAt] of this.#resting) {
       if (nowMs - releasedAt < ADDRESS_COOLDOWN_MS) break;
@@ -104,11 +115,11 @@ export class Pool {
 
   /** How many addresses can be given out by number, and how many of those are. */
   get capacity(): number {
-    return Math.max(0, this.#highest - this.#lowest + 1);
+    return this.#span - this.#reservedCount;
   }
 
   get leasedCount(): number {
-    return this.#leased.size;
+    return this.#leased.size - this.#reservedCount;
   }
 
   get cursor(): number {
@@ -144,6 +155,11 @@ export class Pool {
   markReplayable(): void {
     this.replayable = true;
     for (const lease of [...this.#leases.values()]) this.add({ ...lease, replayable: true });
+  }
+
+  /** Offsets from the lowest to the highest. */
+  get #span(): number {
+    return Math.max(0, this.#highest - this.#lowest + 1);
   }
 
   #candidate(offset: number): { address: IpAddress; cursor: number } {

@@ -9,6 +9,8 @@ export interface TakenRange {
   readonly prefix: Prefix;
   /** Whose it is, as the end of a sentence: "overlaps 172.17.0.0/16 of …". */
   readonly by: string;
+  /** Other nodes' ranges: a subnet may hold them, as long as the part that addresses are given from does not. */
+  readonly elsewhere?: boolean;
 }
 
 /** Containers get unicast addresses that routers forward. */
