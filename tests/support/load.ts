@@ -18,13 +18,20 @@ export class Load {
 
   async start(t: TestContext, place: Place, command: TrafficCommand, about: string, options: TrafficOptions) {
     const traffic = await Traffic.start(place, command, options);
-    t.after(() => traffic.stop().catch(() => undefined));
+    if (this.#running.size === 0) t.after(() => this.stop().catch(() => undefined));
     this.#running.set(`${command} ${about}`, traffic);
   }
 
-  /** In the reverse order of their start, so that senders end before receivers do. */
+  /** In the reverse order of their start, so that senders end before receivers do. May be called twice. */
   async stop(): Promise<void> {
-    for (const [name, traffic] of [...this.#running].toReversed()) this.results.set(name, await traffic.stop());
+    const failures: unknown[] = [];
+    for (const [name, traffic] of [...this.#running].toReversed()) {
+      await traffic.stop().then(
+        (result) => this.results.set(name, result),
+        (error: unknown) => failures.push(error),
+      );
+    }
+    if (failures.length > 0) throw new AggregateError(failures, 'traffic failed');
   }
 
   result<C extends TrafficCommand>(name: `${C} ${string}`): TrafficResults[C] {
