@@ -38,6 +38,7 @@ import type { Logger } from '../runtime/logger.ts';
 import { re2 } from '../runtime/re2.ts';
 import { prepareStateFolder } from '../runtime/state-file.ts';
 import { Cluster } from './cluster.ts';
+import { ClusterAddresses } from './cluster-addresses.ts';
 import { ClusterView, containerNames, standaloneNode } from './cluster-view.ts';
 import { Collector } from './collector.ts';
 import { ConnectionPurger } from './connection-purger.ts';
@@ -55,6 +56,7 @@ import type { AgentOptions } from './options.ts';
 import { PolicyAnswers } from './why/policy-answers.ts';
 import { importLanguage, NO_PROXY_PORT, RESTORED_LANGUAGE } from './policy/policy-language.ts';
 import { PolicyFolder } from './policy/policy-folder.ts';
+import { PolicyIdentities } from './policy/policy-identities.ts';
 import { PolicyService } from './policy/policy-service.ts';
 import { RestServer } from './rest/server.ts';
 import { SeenFlows } from './why/seen-flows.ts';
@@ -146,6 +148,10 @@ function components(
     proxyPort: () => NO_PROXY_PORT,
     dropsRedirects: true,
   });
+  const policyIdentities = new PolicyIdentities({
+    set: (id, known) => datapath.identities.set(id, known),
+    list: () => datapath.identities.list(),
+  });
   const docker = new DockerEngine(options.dockerHost.replace('unix://', ''), clock);
   const identities = new Identities({
     allocator,
@@ -155,8 +161,14 @@ function components(
       regex: re2,
     }),
     consumer: {
-      addIdentity: (id, labels) => repository.addIdentity(id, labels),
-      removeIdentity: (id) => repository.removeIdentity(id),
+      addIdentity: (id, labels) => {
+        policyIdentities.learned(id);
+        repository.addIdentity(id, labels);
+      },
+      removeIdentity: (id) => {
+        policyIdentities.forgotten(id);
+        repository.removeIdentity(id);
+      },
     },
     portNames: new PortNames({
       consumer: { setNamedPorts: (id, ports) => repository.setNamedPorts(id, ports) },
@@ -191,7 +203,10 @@ function components(
   /** What the repository now wants comes into force: policy maps first, then the addresses of new prefixes. */
   const enforce = (): void => {
     realizer.sync();
-    if (!realizer.isWaiting) cidrIdentities.publish();
+    if (!realizer.isWaiting) {
+      cidrIdentities.publish();
+      policyIdentities.enforced();
+    }
     memory.touch();
   };
   const parse = { regex: re2, language: importLanguage(options) };
@@ -253,6 +268,21 @@ function components(
       flows.forget(id);
     }
   });
+  const addresses =
+    cluster &&
+    new ClusterAddresses({
+      store: kvstore,
+      ipcache,
+      claims: cluster.claims,
+      nodes: cluster.nodes,
+      underlay: cluster.underlay,
+      identities: policyIdentities,
+      endpoints,
+      kernelEntries: () => datapath.ipcache.entries(),
+      purge: (gone) => purger.purge(gone),
+      clock,
+      log: subsystem('ipcache'),
+    });
   const nodeAddresses = new NodeAddresses({
     links: { listAddresses: () => datapath.links.listAddresses() },
     endpoints: {
@@ -410,14 +440,17 @@ function components(
       'endpoints',
       async () => {
         for (const [prefix, identity] of WORLD) ipcache.upsert(prefix, { identity }, 'agent-local');
+        policyIdentities.adopt();
         const { adopted, collected } = await endpoints.restore();
         if (adopted + collected > 0) subsystem('endpoint').info('Endpoints restored', { adopted, collected });
+        policyIdentities.open();
         enforce();
         datapath.policy.retain(new Set(endpoints.list().map(({ policySlot }) => policySlot)));
       },
       () => endpoints.stop(),
     ),
     ...(cluster?.components ?? []),
+    ...(addresses ? [addresses] : []),
     step(
       'node-addresses',
       () => {

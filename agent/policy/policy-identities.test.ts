@@ -63,6 +63,7 @@ test('after a restart what is known still keeps its bit all the time, and the re
   assert.deepEqual([...kernel], [300], 'maps that are not taken over yet do not know a new one');
   assert.ok(!identities.has(300), 'and may have an old one under other labels');
   identities.open();
+  identities.enforced();
   assert.deepEqual([...kernel], [300, 302]);
   assert.ok(identities.has(300));
 });

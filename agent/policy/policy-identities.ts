@@ -45,10 +45,9 @@ export class PolicyIdentities {
     for (const identity of [...this.#bits.list()]) if (!this.#pending.has(identity)) this.#bits.set(identity, false);
   }
 
-  /** All policy maps there are have been taken over; until now `enforced` was said of some of them only. */
+  /** All policy maps there are have been taken over: `enforced`, said of some of them until now, counts from now on. */
   open(): void {
     this.#isOpen = true;
-    this.enforced();
   }
 
   /** Every policy map holds what the repository knows. */
