@@ -395,6 +395,7 @@ function components(
     ipam,
     networks,
     endpoints: new DockerEndpoints(endpoints),
+    scope: options.networkScope,
     clock,
     log: subsystem('driver'),
     ...(cluster && { checkAddress: (address: IpAddress) => cluster.checkAddress(address) }),

@@ -25,6 +25,7 @@ const NetworkInspect = z.object({
   Name: z.string(),
   Driver: z.string(),
   Internal: z.boolean().default(false),
+  Scope: z.string().optional(),
   IPAM: z.object({
     Driver: z.string(),
     Config: z

@@ -114,6 +114,12 @@ export const AGENT_OPTIONS = {
     description:
       'How to reach etcd: etcd.address=URL, once or several times, or etcd.config=FILE with endpoints, trusted-ca-file, cert-file, key-file, username, password, namespace.',
   }),
+  networkScope: option<'local' | 'global'>({
+    schema: z.enum(['local', 'global']),
+    default: 'local',
+    description:
+      "What Docker shows as the scope of our networks. global needs Docker 26 or newer outside of a swarm; it is the engine's word only: the network is created on each node either way. Docker asks for it once, so restart Docker after a change.",
+  }),
   clusterName: option({
     schema: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, 'expected lower-case letters, digits, dashes'),
     default: 'default',

@@ -41,6 +41,13 @@ for (const [method, reply] of CONSTANTS) {
   });
 }
 
+test('Docker is told the scope that is configured', async (t) => {
+  const plugin = await PluginFixture.start('none', 'global');
+  t.after(() => plugin.stop());
+  const { body } = await plugin.raw('NetworkDriver.GetCapabilities', undefined);
+  assert.deepEqual(body, { Scope: 'global', ConnectivityScope: 'global' });
+});
+
 const WITH_REQUEST = [
   'NetworkDriver.CreateNetwork',
   'NetworkDriver.DeleteNetwork',

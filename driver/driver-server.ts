@@ -22,7 +22,7 @@ import type { Logger } from '../runtime/logger.ts';
 import { NetworkDriver } from './network-driver.ts';
 import type { Networks } from './networks.ts';
 import { networkRouter } from './routes.ts';
-import type { EndpointHooks } from './types.ts';
+import type { EndpointHooks, NetworkScope } from './types.ts';
 
 /** A container that publishes 10,000 ports is described in 1 MB. */
 const BODY_LIMIT = '8mb';
@@ -34,6 +34,7 @@ export interface DriverServerOptions {
   readonly ipam: Ipam;
   readonly networks: Networks;
   readonly endpoints: EndpointHooks;
+  readonly scope: NetworkScope;
   readonly clock: Clock;
   readonly log: Logger;
   readonly checkAddress?: (address: IpAddress) => void;
@@ -91,7 +92,7 @@ export class DriverServer implements Component {
   }
 
   #app(): Express {
-    const { ipam, log, clock } = this.#options;
+    const { ipam, scope, log, clock } = this.#options;
     const app = express();
     app.disable('x-powered-by');
     app.disable('etag');
@@ -99,7 +100,7 @@ export class DriverServer implements Component {
     app.use(express.json({ type: () => true, limit: BODY_LIMIT }));
     const plugin = new PluginRouter(log, clock);
     plugin.constant('Plugin.Activate', { Implements: ['NetworkDriver', 'IpamDriver'] }, () => ipam.dockerStarted());
-    app.use(plugin.router, networkRouter(this.#driver, log, clock), ipamRouter(ipam, log, clock));
+    app.use(plugin.router, networkRouter(this.#driver, scope, log, clock), ipamRouter(ipam, log, clock));
     app.use((request: Request, response: Response) => {
       sendError(response, 404, `${request.method} ${request.path} is no method of this plugin`);
     });

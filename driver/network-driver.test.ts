@@ -316,7 +316,7 @@ test('Join says what went wrong, and may be tried again', async (t) => {
   assert.equal(await plugin.error('NetworkDriver.Join', ids), undefined);
 });
 
-test('swarm is told that networks are local', async (t) => {
+test('swarm is told to leave networks to each node', async (t) => {
   const plugin = await startPlugin(t);
   const error = await plugin.error('NetworkDriver.AllocateNetwork', {
     NetworkID: 'n',
@@ -324,5 +324,5 @@ test('swarm is told that networks are local', async (t) => {
     IPv4Data: [],
     IPv6Data: null,
   });
-  assert.match(String(error), /local scope/);
+  assert.match(String(error), /create the network on each node/);
 });

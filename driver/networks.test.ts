@@ -192,6 +192,7 @@ test('a network that only Docker knows is made known again when a container come
   plugin.hooks.docker.set('net1', {
     Id: 'net1',
     Internal: true,
+    Scope: 'local',
     IPAM: { Driver: 'default', Config: [{ Subnet: '10.203.0.0/24', Gateway: '10.203.0.1' }, { Subnet: 'fd99::/64' }] },
     Options: { 'com.docker.network.driver.mtu': '1400' },
   });
@@ -206,20 +207,25 @@ test('a network that only Docker knows is made known again when a container come
   assert.equal(plugin.networks.get('net1')?.mtu, 1400);
 });
 
-test('a network of our IPAM that only Docker knows keeps its pool', async (t) => {
-  const plugin = await startPlugin(t);
-  plugin.hooks.docker.set('net1', {
-    Id: 'net1',
-    Internal: false,
-    IPAM: { Driver: 'cilium', Config: [{ Subnet: '10.20.0.0/24', Gateway: '10.20.0.1' }] },
-    Options: null,
+for (const [Scope, AddressSpace] of [
+  ['local', 'CiliumLocal'],
+  ['global', 'CiliumGlobal'],
+] as const) {
+  test(`a network of our IPAM and ${Scope} scope that only Docker knows keeps its pool`, async (t) => {
+    const plugin = await startPlugin(t);
+    plugin.hooks.docker.set('net1', {
+      Id: 'net1',
+      Internal: false,
+      Scope,
+      IPAM: { Driver: 'cilium', Config: [{ Subnet: '10.20.0.0/24', Gateway: '10.20.0.1' }] },
+      Options: null,
+    });
+    assert.equal(await plugin.error('IpamDriver.RequestPool', { AddressSpace, Pool: '10.20.0.0/24' }), undefined);
+    const request = endpointRequest('net1', 'ep1', { address: '10.20.0.2/32' });
+    assert.equal(await plugin.error('NetworkDriver.CreateEndpoint', request), undefined);
+    assert.equal(plugin.networks.get('net1')?.pools.ipv4[0]?.addressLength, 32);
   });
-  const pool = { AddressSpace: 'CiliumLocal', Pool: '10.20.0.0/24' };
-  assert.equal(await plugin.error('IpamDriver.RequestPool', pool), undefined);
-  const request = endpointRequest('net1', 'ep1', { address: '10.20.0.2/32' });
-  assert.equal(await plugin.error('NetworkDriver.CreateEndpoint', request), undefined);
-  assert.equal(plugin.networks.get('net1')?.pools.ipv4[0]?.addressLength, 32);
-});
+}
 
 test('a network that Docker does not have twice in a row is collected', async (t) => {
   const plugin = await startPlugin(t);

@@ -10,7 +10,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { CiliumError } from '../errors/cilium-error.ts';
-import { DRIVER_SPACE, LOCAL_SPACE, overlapError, type Ipam } from '../ipam/ipam.ts';
+import { DRIVER_SPACE, GLOBAL_SPACE, LOCAL_SPACE, overlapError, type Ipam } from '../ipam/ipam.ts';
 import type { TakenRange } from '../ipam/ranges.ts';
 import type { InterfaceAddress } from '../ipam/wire-fields.ts';
 import { IpAddress, Prefix, type IpFamily } from '../net/ip.ts';
@@ -250,7 +250,8 @@ export class Networks implements Component {
   }
 
   #requestFrom(found: DockerNetwork): NetworkRequest {
-    const space = found.IPAM.Driver === DRIVER_NAME ? LOCAL_SPACE : '';
+    const ours = found.Scope === 'global' ? GLOBAL_SPACE : LOCAL_SPACE;
+    const space = found.IPAM.Driver === DRIVER_NAME ? ours : '';
     const data = (found.IPAM.Config ?? []).map(({ Subnet, Gateway }): PoolData => {
       const pool = Prefix.parse(Subnet);
       const gateway = Gateway ? IpAddress.parse(Gateway.split('/', 1)[0]!) : pool.first.add(1n);

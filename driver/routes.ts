@@ -7,12 +7,13 @@ import { PluginRouter } from '../ipam/plugin-router.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Logger } from '../runtime/logger.ts';
 import type { NetworkDriver } from './network-driver.ts';
+import type { NetworkScope } from './types.ts';
 import { CreateEndpoint, CreateNetwork, EndpointOnly, Join, NetworkOnly, ProgramExternalConnectivity } from './wire.ts';
 
-export function networkRouter(driver: NetworkDriver, log: Logger, clock: Clock): Router {
+export function networkRouter(driver: NetworkDriver, scope: NetworkScope, log: Logger, clock: Clock): Router {
   const methods = new PluginRouter(log, clock);
-  // The engine caches it for its life. "local": each engine has networks of its own, swarm has no part in them.
-  methods.constant('NetworkDriver.GetCapabilities', { Scope: 'local', ConnectivityScope: 'local' });
+  // The engine caches it for its life. It has networks of its own in any case: it asks a swarm only for other drivers.
+  methods.constant('NetworkDriver.GetCapabilities', { Scope: scope, ConnectivityScope: scope });
   methods.on('NetworkDriver.CreateNetwork', CreateNetwork, (request, signal) => driver.createNetwork(request, signal));
   methods.on('NetworkDriver.DeleteNetwork', NetworkOnly, ({ NetworkID }) => driver.deleteNetwork(NetworkID));
   methods.on('NetworkDriver.CreateEndpoint', CreateEndpoint, (request, signal) =>
@@ -36,7 +37,7 @@ export function networkRouter(driver: NetworkDriver, log: Logger, clock: Clock):
   methods.on('NetworkDriver.AllocateNetwork', NetworkOnly, () => {
     throw new CiliumError(
       'Unsupported',
-      'networks of this driver have local scope: create one on each node, without --scope swarm',
+      'swarm does not allocate networks of this driver: create the network on each node, without --scope swarm',
     );
   });
   methods.constant('NetworkDriver.FreeNetwork', {});

@@ -78,12 +78,17 @@ export interface NetworkHooks {
 export interface DockerNetwork {
   readonly Id: string;
   readonly Internal: boolean;
+  /** `local`, or `global` when the driver had that scope as the network was made. */
+  readonly Scope?: string | undefined;
   readonly IPAM: {
     readonly Driver: string;
     readonly Config: readonly { readonly Subnet: string; readonly Gateway?: string | undefined }[] | null;
   };
   readonly Options: Readonly<Record<string, string>> | null;
 }
+
+/** Whether Docker takes our networks for those of one engine or for everybody's; see `networkScope` of the agent. */
+export type NetworkScope = 'local' | 'global';
 
 /** What Docker knows of a network; undefined when it has none of that ID. */
 export type InspectNetwork = (id: string) => Promise<DockerNetwork | undefined>;

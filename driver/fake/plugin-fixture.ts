@@ -13,6 +13,7 @@ import { ManualClock } from '../../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../../runtime/logger.ts';
 import { DriverServer } from '../driver-server.ts';
 import { Networks } from '../networks.ts';
+import type { NetworkScope } from '../types.ts';
 import { RecordingHooks } from './recording-hooks.ts';
 
 export const NODE_MTU = 1500;
@@ -33,17 +34,19 @@ export class PluginFixture {
   networks!: Networks;
   server!: DriverServer;
   readonly #ipv6Range: Prefix | undefined;
+  readonly #scope: NetworkScope;
   readonly #agent = new Agent({ keepAlive: true });
 
-  private constructor(folder: string, ipv6Range: string) {
+  private constructor(folder: string, ipv6Range: string, scope: NetworkScope) {
     this.folder = folder;
+    this.#scope = scope;
     this.socketPath = join(folder, 'plugins', 'cilium.sock');
     this.#ipv6Range = ipv6Range === 'none' ? undefined : Prefix.parse(ipv6Range);
   }
 
   /** `ipv6Range` 'none': a node without. */
-  static async start(ipv6Range = 'fd15::/64'): Promise<PluginFixture> {
-    const fixture = new PluginFixture(await mkdtemp(join(tmpdir(), 'drv-')), ipv6Range);
+  static async start(ipv6Range = 'fd15::/64', scope: NetworkScope = 'local'): Promise<PluginFixture> {
+    const fixture = new PluginFixture(await mkdtemp(join(tmpdir(), 'drv-')), ipv6Range, scope);
     await fixture.#start();
     return fixture;
   }
@@ -72,6 +75,7 @@ export class PluginFixture {
       ipam: this.ipam,
       networks: this.networks,
       endpoints: hooks.endpoints,
+      scope: this.#scope,
       clock,
       log: silentLogger,
     });

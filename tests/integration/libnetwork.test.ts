@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import Docker from 'dockerode';
-import { OUTSIDE } from '../../lab/addresses.ts';
+import { nodeAddresses, OUTSIDE } from '../../lab/addresses.ts';
 import { DockerNode } from './docker-node.ts';
 import { eventually, labForTests } from './support.ts';
 
@@ -213,6 +213,60 @@ test('privileged: a pool without a free address says so, and one that is freed s
   assert.match(await node.refusal(...again), /no address is free in 10.205.0.0\/30.*larger --subnet/);
   await node.docker('rm', '-f', 'only');
   await node.docker(...again);
+});
+
+test('privileged: a node of a swarm has its own networks of ours, and swarm itself takes none', async (t) => {
+  await node.docker('swarm', 'init', '--advertise-addr', nodeAddresses(1).ipv4);
+  t.after(async () => {
+    await node.docker('swarm', 'leave', '--force');
+    await node.docker('network', 'rm', 'docker_gwbridge');
+  });
+  await node.network('net', '--ipam-driver', 'cilium');
+  await node.container('server', 'net');
+  await node.container('client', 'net');
+  await reaches('client', 'server', 'server');
+  assert.match(
+    await node.refusal('network', 'create', '-d', 'cilium', '--ipam-driver', 'cilium', '--scope', 'swarm', 'bad'),
+    /legacy plugin cilium of type NetworkDriver is not supported in swarm mode/,
+  );
+});
+
+test('privileged: --network-scope=global is what Docker shows and keeps, from engine 26 on', async (t) => {
+  const begin = async (...args: string[]): Promise<void> => {
+    await node.lab.stopAgent();
+    await node.lab.stopDockerd(); // an engine asks for the scope once in its life
+    await node.lab.startAgent(args);
+    await node.lab.startDockerd();
+  };
+  t.after(() => begin());
+  await begin('--network-scope=global');
+  if (process.env.LAB_ENGINE === undefined) {
+    const refusal = await node.refusal('network', 'create', '-d', 'cilium', '--ipam-driver', 'cilium', 'bad');
+    assert.match(refusal, /This node is not a swarm manager/, 'Docker 20.10 wants a swarm for it');
+    assert.deepEqual(await node.leases(), {});
+    return;
+  }
+  await node.network('net1', '--ipam-driver', 'cilium');
+  await node.network('net2', '--ipam-driver', 'cilium', '--subnet', '10.206.0.0/24', '--ip-range', '10.206.0.128/25');
+  await node.container('server', 'net1');
+  await node.container('client', 'net1');
+  await node.docker('network', 'connect', 'net2', 'client');
+  await node.container('server2', 'net2');
+  const all = async (): Promise<void> => {
+    for (const server of ['server', 'server2']) {
+      const { ipv4, ipv6 } = await node.inside(server);
+      for (const address of [...ipv4, ...ipv6, server]) await reaches('client', server, address);
+    }
+  };
+  await all();
+  await node.lab.stopDockerd();
+  await node.lab.startDockerd();
+  for (const name of ['net1', 'net2']) assert.equal(await node.inspect('{{.Scope}}', name), 'global', name);
+  await node.docker('start', 'server', 'server2', 'client');
+  await all();
+  const pools = Object.keys(await node.leases()).filter((id) => !id.startsWith('CiliumDriver'));
+  assert.ok(pools.length === 2 && pools.every((id) => id.startsWith('CiliumGlobal')), pools.join(' '));
+  await node.clean();
 });
 
 test('privileged: when all is removed nothing is left: no interface, no pool, no lease, no network', async () => {
