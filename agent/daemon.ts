@@ -45,7 +45,7 @@ import { ConnectionPurger } from './connection-purger.ts';
 import { DockerEngine } from './docker.ts';
 import { DockerEndpoints } from './endpoint-hooks.ts';
 import { HostRoutes } from './host-routes.ts';
-import { CidrIdentities, Identities } from './identities.ts';
+import { CidrIdentities, Identities, isIdentityLabels } from './identities.ts';
 import type { AgentKvstore } from './kvstore.ts';
 import { MemoryReturn } from './memory-return.ts';
 import { MonitorHub } from './monitor-hub.ts';
@@ -93,7 +93,7 @@ export class Daemon {
 /** Everything that starts and stops, in the order of starting. */
 function components(
   options: AgentOptions,
-  { store: kvstore, foundation, nodeKey }: AgentKvstore,
+  { store: kvstore, foundation, nodeKey, identityMemory }: AgentKvstore,
   log: Logger,
 ): Component[] {
   const clock = systemClock;
@@ -132,6 +132,8 @@ function components(
     store: kvstore,
     node: nodeKey,
     range: IDENTITY_RANGE,
+    isLabels: isIdentityLabels,
+    ...(identityMemory && { memory: identityMemory }),
     log: subsystem('identity'),
     clock,
   });
@@ -260,6 +262,7 @@ function components(
     clock,
     log: subsystem('endpoint'),
   });
+  identities.onMove((labels, identity) => endpoints.renumber(labels, identity));
   endpoints.onChange((event, { id, identity }) => {
     if (event === 'renamed') return;
     monitor.publish({ type: `Endpoint ${event}`, message: { id, ...(identity && { labels: identity.labels }) } });
@@ -405,6 +408,9 @@ function components(
   let lostTimer: NodeJS.Timeout | undefined;
   return [
     step('state-folder', () => prepareStateFolder(stateDir)),
+    // Before anything in the kernel is touched: the first start on a node fails without it.
+    ...foundation,
+    kvstore,
     ...(cluster ? [cluster.early] : []),
     datapath,
     step('policy-slots', async () => {
@@ -413,8 +419,6 @@ function components(
       datapath.policy.onSpares(enforce);
       await datapath.policy.prepare(SPARE_SLOTS);
     }),
-    ...foundation,
-    kvstore,
     allocator,
     new IdentityCollector({ store: kvstore, range: IDENTITY_RANGE, log: subsystem('identity'), clock }),
     step('known-prefixes', () => {

@@ -7,7 +7,7 @@ import { Prefix } from '../net/ip.ts';
 import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
 import { silentLogger } from '../runtime/logger.ts';
 import { re2 } from '../runtime/re2.ts';
-import { CidrIdentities, Identities, type GlobalAllocator } from './identities.ts';
+import { CidrIdentities, Identities, isIdentityLabels, type GlobalAllocator } from './identities.ts';
 import { PortNames } from './named-ports.ts';
 
 const NO_CHANGES = { added: [], disabled: [] };
@@ -21,6 +21,10 @@ class Allocator implements GlobalAllocator {
     return Promise.resolve(300 + [...this.users.keys()].indexOf(labels));
   }
 
+  restore(labels: string, id: number): Promise<number> {
+    return labels.includes('old') ? this.allocate(labels).then(() => id) : this.allocate(labels);
+  }
+
   release(labels: string): Promise<void> {
     this.users.set(labels, this.users.get(labels)! - 1);
     return Promise.resolve();
@@ -28,6 +32,12 @@ class Allocator implements GlobalAllocator {
 
   onChange(listener: (event: { type: 'upsert' | 'delete'; id: number; labels: string }) => void): void {
     this.#listener = listener;
+  }
+
+  move: (move: { labels: string; to: number }) => Promise<void> = () => Promise.resolve();
+
+  onMove(listener: (move: { labels: string; to: number }) => Promise<void>): void {
+    this.move = listener;
   }
 
   list(): { id: number; labels: string }[] {
@@ -134,7 +144,7 @@ test('names of ports count as long as an endpoint has them', async () => {
   const labels = { id: 'app1', ignored: '1', 'io.cilium.port.http': '8080/tcp' };
   const first = await identities.acquire(container(labels), NO_CHANGES, 'n1');
   assert.equal(first.labels, 'container:id=app1;container:io.cilium.port.http=8080/tcp;', 'whatever --labels names');
-  await identities.reacquire(first.labels);
+  await identities.reacquire(first.labels, first.identity);
   assert.deepEqual([...portNames], [[first.identity, 'http=8080']]);
   await identities.release(first.labels);
   assert.equal(portNames.size, 1);
@@ -151,9 +161,44 @@ test('a container whose label names no port does not start', async () => {
     message: /^label "container:io\.cilium\.port\.http=80 80": expected a port .*; correct the label/,
   });
   assert.equal(allocator.users.size, 0);
-  await identities.reacquire('container:io.cilium.port.http=old;');
+  assert.equal(await identities.reacquire('container:io.cilium.port.http=old;', 4711), 4711);
   assert.equal(portNames.size, 0, 'one that runs already is left alone');
 });
+
+test('labels whose number changes take their port names along before endpoints are told', async () => {
+  const { identities, allocator, portNames, syncs } = setUp(undefined, ['id']);
+  identities.follow();
+  const { identity, labels } = await identities.acquire(
+    container({ 'io.cilium.port.http': '8080/tcp' }),
+    NO_CHANGES,
+    'n1',
+  );
+  const told: unknown[] = [];
+  identities.onMove((...move) => {
+    told.push([...move, [...portNames], syncs()]);
+    return Promise.resolve();
+  });
+  await allocator.move({ labels, to: identity + 7 });
+  assert.deepEqual(told, [[labels, identity + 7, [[identity + 7, 'http=8080']], 1]]);
+  await identities.release(labels);
+  assert.equal(portNames.size, 0);
+});
+
+for (const [text, expected] of [
+  ['container:id=app1;', true],
+  ['container:id=app1;container:tier=;', true],
+  ['', false],
+  ['bad', false],
+  [';', false],
+  ['container:id=app1', false],
+  ['container:tier=;container:id=app1;', false],
+  ['reserved:host=;', false],
+  ['{"json":1}', false],
+] as const) {
+  test(`${JSON.stringify(text)} ${expected ? 'is' : 'is not'} what nodes share identities for`, () => {
+    assert.equal(isIdentityLabels(text), expected);
+  });
+}
 
 test('identities of other nodes come and go, each change followed by a sync of policy', () => {
   const { identities, allocator, known, syncs } = setUp();

@@ -32,7 +32,11 @@ const UNLABELLED = LabelSet.of([{ source: DOCKER_SOURCE, key: 'unlabelled', valu
 /** Numbers for label sets, the same on every node. */
 export interface GlobalAllocator {
   allocate(labels: string): Promise<number>;
+  /** As `allocate`, for what had that number before a restart. */
+  restore(labels: string, id: number): Promise<number>;
   release(labels: string): Promise<void>;
+  /** Labels in use have another number now. */
+  onMove(listener: (move: { labels: string; to: number }) => Promise<void>): void;
   onChange(listener: (event: { type: 'upsert' | 'delete'; id: number; labels: string }) => void): void;
   list(): Iterable<{ id: number; labels: string }>;
 }
@@ -62,7 +66,7 @@ export interface IdentitiesDeps {
   /** Writes what the consumer now wants to the kernel. */
   readonly syncPolicy: () => void;
   /** Told which identities endpoints have. */
-  readonly portNames: Pick<PortNames, 'hold' | 'drop'>;
+  readonly portNames: Pick<PortNames, 'hold' | 'drop' | 'renumber'>;
   /** The name of a Docker network, for the label that it becomes; undefined when networks become no label. */
   readonly networkName: ((networkId: string) => Promise<string>) | undefined;
 }
@@ -70,6 +74,7 @@ export interface IdentitiesDeps {
 export class Identities {
   readonly #deps: IdentitiesDeps;
   readonly #known = new Map<number, LabelSet>();
+  #onMove: (labels: string, identity: number) => Promise<void> = () => Promise.resolve();
 
   constructor(deps: IdentitiesDeps) {
     this.#deps = deps;
@@ -84,6 +89,16 @@ export class Identities {
       else this.#forget(numericIdentity(id));
       this.#deps.syncPolicy();
     });
+    this.#deps.allocator.onMove(async ({ labels, to }) => {
+      this.#deps.portNames.renumber(labels, numericIdentity(to));
+      this.#deps.syncPolicy();
+      await this.#onMove(labels, to);
+    });
+  }
+
+  /** Who gives endpoints with these labels the number that they have now, instead of the one they had. */
+  onMove(listener: (labels: string, identity: number) => Promise<void>): void {
+    this.#onMove = listener;
   }
 
   list(): { id: number; labels: LabelSet }[] {
@@ -107,8 +122,8 @@ export class Identities {
   }
 
   /** Takes an identity again that this node held before a restart; answers its number, the old one where possible. */
-  async reacquire(labels: string): Promise<number> {
-    return this.#allocate(LabelSet.parse(labels));
+  async reacquire(labels: string, before: number): Promise<number> {
+    return this.#allocate(LabelSet.parse(labels), before);
   }
 
   async release(labels: string): Promise<void> {
@@ -137,10 +152,14 @@ export class Identities {
     return LabelSet.of([...kept, ...changes.added.map(parseLabel)]);
   }
 
-  async #allocate(labels: LabelSet): Promise<number> {
+  async #allocate(labels: LabelSet, before?: number): Promise<number> {
     const reserved = reservedIdentityOf(labels);
     if (reserved !== undefined) return reserved;
-    const id = numericIdentity(await this.#deps.allocator.allocate(labels.toString()));
+    const { allocator } = this.#deps;
+    const text = labels.toString();
+    const id = numericIdentity(
+      await (before === undefined ? allocator.allocate(text) : allocator.restore(text, before)),
+    );
     this.#learn(id, labels);
     this.#deps.portNames.hold(id, labels);
     return id;
@@ -154,6 +173,16 @@ export class Identities {
 
   #forget(id: NumericIdentity): void {
     if (this.#known.delete(id)) this.#deps.consumer.removeIdentity(id);
+  }
+}
+
+/** Whether a text of the kvstore is the labels of an identity that nodes share. */
+export function isIdentityLabels(text: string): boolean {
+  try {
+    const labels = LabelSet.parse(text);
+    return labels.size > 0 && labels.toString() === text && reservedIdentityOf(labels) === undefined;
+  } catch {
+    return false;
   }
 }
 

@@ -9,15 +9,18 @@ import { temporaryFolder } from '../tests/support/temporary-folder.ts';
 import { openKvstore, type AgentKvstore } from './kvstore.ts';
 
 function open(kvstore: 'embedded' | 'etcd', ...kvstoreOpt: string[]): Promise<AgentKvstore> {
-  return openKvstore({ kvstore, kvstoreOpt, nodeName: 'node1', stateDir: '/none' }, silentLogger);
+  const times = { kvstoreLeaseTtl: 25, kvstoreConnectivityTimeout: 1 };
+  return openKvstore({ kvstore, kvstoreOpt, ...times, nodeName: 'node1', stateDir: '/none' }, silentLogger);
 }
 
 test('the embedded store stands on an engine, etcd on nothing', async () => {
   const embedded = await open('embedded');
   assert.deepEqual([embedded.foundation.length, embedded.nodeKey], [1, 'node1']);
+  assert.equal(embedded.identityMemory, undefined);
   const etcd = await open('etcd', 'etcd.address=http://127.0.0.1:1', 'etcd.address=http://127.0.0.1:2');
   assert.deepEqual(etcd.foundation, []);
   assert.doesNotMatch(etcd.nodeKey, /\//);
+  assert.equal(etcd.identityMemory?.exists, false);
   assert.equal((await etcd.store.status()).message, 'etcd: not started');
 });
 

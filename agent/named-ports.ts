@@ -66,6 +66,15 @@ export class PortNames {
     return true;
   }
 
+  /** The identity of these labels has another number now. */
+  renumber(labels: string, id: NumericIdentity): void {
+    const known = this.#holders.get(labels);
+    if (known === undefined) return;
+    this.#deps.consumer.setNamedPorts(known.id, NO_PORTS);
+    this.#holders.set(labels, { ...known, id });
+    this.#deps.consumer.setNamedPorts(id, known.ports);
+  }
+
   #warnOfConflicts(id: NumericIdentity, ports: NamedPorts): void {
     for (const [name, { protocol, port }] of ports) {
       for (const { id: other, ports: others } of this.#holders.values()) {

@@ -108,6 +108,20 @@ export const AGENT_OPTIONS = {
     default: 'embedded',
     description: 'Where identities are kept: in a store of this node (embedded) or in one that nodes share (etcd).',
   }),
+  kvstoreLeaseTtl: option({
+    schema: z.int().min(25).max(86_400),
+    default: 900,
+    unit: 's',
+    description:
+      'How long what a node has told the others stays in the key-value store when the node has gone, or is cut off from it.',
+  }),
+  kvstoreConnectivityTimeout: option({
+    schema: z.int().min(1).max(3_600),
+    default: 120,
+    unit: 's',
+    description:
+      'How long the first start on a node waits for etcd before it fails. Later starts go on after 5 s, with what was known.',
+  }),
   kvstoreOpt: option({
     schema: z.array(z.string()),
     default: [] as string[],

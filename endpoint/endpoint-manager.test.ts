@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { IpAddress } from '../net/ip.ts';
 import { silentLogger } from '../runtime/logger.ts';
+import type { IdentityRegistry } from './endpoint-manager-deps.ts';
 import type { EndpointManager } from './endpoint-manager.ts';
 import type { Endpoint } from './endpoint.ts';
 import { namesOn } from './endpoint.ts';
@@ -149,6 +150,69 @@ test('labels changed by hand give another identity and give the old one back', a
   const endpoint = await manager.changeLabels(id, { added: ['container:tier=web'], disabled: [] });
   assert.equal(endpoint.state, 'ready');
   assert.deepEqual([...world.identityUsers.values()], [0, 1]);
+});
+
+async function twoOfOneIdentity(): Promise<{ world: World; manager: EndpointManager; labels: string }> {
+  const world = new World();
+  const manager = world.manager();
+  for (const [dockerEndpointId, ipv4, id] of [
+    [EP1, '10.15.0.2', 'app1'],
+    [EP2, '10.15.0.3', 'app1'],
+    ['3'.repeat(64), '10.15.0.4', 'other'],
+  ] as const) {
+    await manager.create(request({ dockerEndpointId, ipv4: IpAddress.parse(ipv4), ipv6: undefined }));
+    world.runContainer(dockerEndpointId, id);
+    await manager.join(dockerEndpointId);
+  }
+  return { world, manager, labels: manager.getByDockerId(EP1)!.identity!.labels };
+}
+
+test('endpoints whose identity has another number get that one, and it is asked for after a restart', async () => {
+  const { world, manager, labels } = await twoOfOneIdentity();
+  const changed: number[] = [];
+  manager.onChange((event, { id }) => event === 'changed' && changed.push(id));
+  const before = new Set(world.slots.keys());
+  await manager.renumber(labels, 777);
+  assert.deepEqual(
+    manager.list().map(({ identity, state }) => [identity?.identity === 777, state]),
+    [
+      [true, 'ready'],
+      [true, 'ready'],
+      [false, 'ready'],
+    ],
+  );
+  assert.deepEqual(changed.sort(), [1, 2]);
+  assert.equal([...world.ipcache.values()].filter((identity) => identity === 777).length, 2);
+  assert.equal([...world.records.values()].filter(({ identity }) => identity === 777).length, 2);
+  assert.equal(world.slots.size, before.size, 'the slot of the old number is given back');
+  assert.deepEqual([...world.identityUsers.values()], [2, 1], 'users stay counted');
+  await manager.renumber(labels, 777);
+  assert.equal(changed.length, 2);
+  const asked: number[] = [];
+  const identities: IdentityRegistry = {
+    acquire: () => assert.fail('nothing starts'),
+    reacquire: (_labels, identity) => {
+      asked.push(identity);
+      return Promise.resolve(identity);
+    },
+    release: () => Promise.resolve(),
+  };
+  await world.manager({ identities }).restore();
+  assert.deepEqual(asked.slice(0, 2), [777, 777]);
+});
+
+test('an endpoint that cannot get the new number of its identity is closed', async () => {
+  const { world, manager, labels } = await twoOfOneIdentity();
+  world.noSlotLeft = true;
+  await manager.renumber(labels, 777);
+  assert.deepEqual(
+    manager.list().map(({ state }) => state),
+    ['not-ready', 'not-ready', 'ready'],
+  );
+  assert.equal(world.records.size, 1);
+  assert.equal(world.ipcache.size, 1);
+  assert.deepEqual([...world.identityUsers.values()], [0, 1]);
+  await manager.stop();
 });
 
 test('an endpoint that died while there was no agent takes nothing from those that share its identity', async () => {

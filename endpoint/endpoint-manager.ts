@@ -223,6 +223,42 @@ export class EndpointManager {
   }
 
   /**
+   * The identity of these labels has another number from now on, which policy maps know: endpoints that have it get that
+   * one. Resolves when all have it, or are closed because they cannot.
+   */
+  async renumber(labels: string, identity: number): Promise<void> {
+    const users = this.list().filter((endpoint) => endpoint.identity?.labels === labels);
+    await Promise.all(
+      users.map((endpoint) =>
+        this.#queue.run(endpoint.facts.dockerEndpointId, () => this.#renumber(endpoint, labels, identity)),
+      ),
+    );
+  }
+
+  async #renumber(endpoint: Endpoint, labels: string, identity: number): Promise<void> {
+    const before = endpoint.identity;
+    const isThere = this.#byId.get(endpoint.id) === endpoint && endpoint.policySlot !== 0;
+    if (!isThere || before?.labels !== labels || before.identity === identity) return;
+    const { policy, identities, store, clock, log } = this.#deps;
+    endpoint.become('regenerating', `identity ${before.identity} is ${identity} now`, clock.now());
+    endpoint.identify({ ...before, identity });
+    try {
+      this.#enforce(endpoint, identity, policy.acquire(identity));
+      policy.release(before.identity);
+    } catch (error) {
+      this.#keepClosed(endpoint, error);
+      policy.release(before.identity);
+      await identities.release(labels);
+      return;
+    }
+    // The number on disk is only what is asked for after a restart.
+    await store.save(endpoint).catch((error: unknown) => {
+      log.warn('Cannot remember the new identity of an endpoint', { endpointID: endpoint.id, error });
+    });
+    this.#notify('changed', endpoint);
+  }
+
+  /**
    * Takes back what an earlier agent left: endpoints whose interface is still there keep their identity, record and
    * policy slot; the others are collected.
    */

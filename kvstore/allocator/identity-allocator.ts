@@ -39,6 +39,8 @@ const RETRY = { minBackoffMs: 20, maxBackoffMs: 10_000 };
 const MAX_PLANS = 4;
 /** Labels whose keys are looked at with one request. */
 const ASSURE_BATCH = MAX_TRANSACTION_SIZE / 2;
+/** How long a number that others have waits for who uses it here to have the new one. */
+const MOVE_MS = 1_000;
 /** Of a value that makes no sense. */
 const MAX_SHOWN = 200;
 
@@ -95,7 +97,7 @@ export class IdentityAllocator implements Component {
   /** Label sets whose slave key could not be deleted yet. */
   readonly #undeleted = new Set<string>();
   readonly #listeners = new Set<(event: IdentityEvent) => void>();
-  readonly #moveListeners = new Set<(move: IdentityMove) => void>();
+  readonly #moveListeners = new Set<(move: IdentityMove) => Promise<void>>();
   readonly #stop = new AbortController();
   #unsubscribe: (() => void) | undefined;
 
@@ -198,8 +200,8 @@ export class IdentityAllocator implements Component {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Tells moves: after the new number has come (`onChange`) and before the old one goes. Must not throw. */
-  onMove(listener: (move: IdentityMove) => void): () => void {
+  /** Tells moves: after the new number has come (`onChange`); the old one waits for the listener, but not for long. */
+  onMove(listener: (move: IdentityMove) => Promise<void>): () => void {
     this.#moveListeners.add(listener);
     return () => this.#moveListeners.delete(listener);
   }
@@ -344,10 +346,18 @@ export class IdentityAllocator implements Component {
       log.error('Identity stands for other labels now', { identity: from, identityLabels: labels, newIdentity: to });
       this.#learn(to, labels);
       use.id = to;
-      for (const listener of this.#moveListeners) listener({ labels, from, to });
+      await this.#tellMove({ labels, from, to });
       if (others === undefined) this.#forget(from, labels);
       else this.#learn(from, others);
     }
+  }
+
+  async #tellMove(move: IdentityMove): Promise<void> {
+    const done = new AbortController();
+    const all = Promise.allSettled([...this.#moveListeners].map((listener) => listener(move)));
+    // They may wait for work that waits for us.
+    await Promise.race([all, this.#clock.sleep(MOVE_MS, done.signal).catch(() => undefined)]);
+    done.abort();
   }
 
   #onMasterPut(key: string, labels: string): void {

@@ -12,7 +12,10 @@ check(
     const { allocator, store, events } = await cluster.agent('10.0.0.1');
     const id = await allocator.allocate(APP1);
     await allocator.allocate(APP1);
-    allocator.onMove(({ labels, from, to }) => events.push(`move ${labels} ${from} ${to}`));
+    allocator.onMove(async ({ labels, from, to }) => {
+      await cluster.engine.read(() => undefined);
+      events.push(`move ${labels} ${from} ${to}`);
+    });
     await store.put(masterKey(id), 'container:id=thief;');
     await cluster.quiet();
     const other = await allocator.allocate(APP1);
