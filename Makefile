@@ -9,7 +9,7 @@ DIR ?=
 # How many random rule sets `make properties` tries.
 RUNS ?= 20000
 
-.PHONY: all demo test setup build check unit conformance properties bench bench-policy mutate install lab-down clean
+.PHONY: all demo test setup build check unit conformance properties bench bench-policy bench-cluster mutate install lab-down clean
 
 all: build
 
@@ -47,6 +47,11 @@ mutate:
 
 bench-policy:
 	@tools/run.sh tests/perf/policy-bench $(BENCH)
+
+# Needs etcd, which `tools/setup.sh --tests` installs.
+bench-cluster:
+	@tools/setup.sh --tests
+	@tools/run.sh tests/perf/cluster-bench $(BENCH)
 
 install: build
 	@tools/install.sh $(PREFIX)

@@ -111,7 +111,8 @@ export class SharedAddresses implements Component {
 
   /** How many keys are not as they should be, as far as is known. */
   get pending(): number {
-    return this.#dirty.size;
+    const texts = new Set([...this.#wanted.keys(), ...this.#stored.keys()]);
+    return [...texts].filter((text) => !this.#isRight(text)).length;
   }
 
   /** The follower has seen a key in this node's name. */
