@@ -10,14 +10,14 @@
  * Every call may be repeated, and each change is on disk before it is answered. Calls for one Docker endpoint run one
  * after the other.
  */
-import { randomBytes } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { CiliumError, describeError } from '../errors/cilium-error.ts';
-import { type IpAddress, Prefix } from '../net/ip.ts';
-import { MacAddress } from '../net/mac.ts';
+import { Prefix } from '../net/ip.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
 import { KeyedQueue } from '../runtime/serial-queue.ts';
 import { ClosedEndpoints } from './closed-endpoints.ts';
+import { peerNameOf, randomMac, repeated } from './creation.ts';
+import { EndpointIndex } from './endpoint-index.ts';
 import type { CreateRequest, EndpointManagerDeps } from './endpoint-manager-deps.ts';
 import {
   Endpoint,
@@ -30,20 +30,17 @@ import type { RealizedPolicy } from './policy-realizer.ts';
 
 /** How long Join waits for Docker to say which container an endpoint belongs to. */
 const LABELS_TIMEOUT_MS = 1_000;
-const MAX_ENDPOINT_ID = 65_535;
 
 /** `renamed`: only what the container is called has changed. */
 export type EndpointListener = (event: 'created' | 'deleted' | 'changed' | 'renamed', endpoint: Endpoint) => void;
 
 export class EndpointManager {
   readonly #deps: EndpointManagerDeps;
-  readonly #byDockerId = new Map<string, Endpoint>();
-  readonly #byId = new Map<number, Endpoint>();
+  readonly #index = new EndpointIndex();
   readonly #queue = new KeyedQueue<string>('endpoints');
   readonly #listeners = new Set<EndpointListener>();
   /** What could not be restored. */
   readonly #closed: ClosedEndpoints;
-  #lastId = 0;
 
   constructor(deps: EndpointManagerDeps) {
     this.#deps = deps;
@@ -67,21 +64,21 @@ export class EndpointManager {
   }
 
   list(): Endpoint[] {
-    return [...this.#byId.values()].sort((a, b) => a.id - b.id);
+    return [...this.#index].sort((a, b) => a.id - b.id);
   }
 
   get(id: number): Endpoint | undefined {
-    return this.#byId.get(id);
+    return this.#index.get(id);
   }
 
   getByDockerId(dockerEndpointId: string): Endpoint | undefined {
-    return this.#byDockerId.get(dockerEndpointId);
+    return this.#index.getByDockerId(dockerEndpointId);
   }
 
   /** Makes the interface of an endpoint. Repeated with the same addresses it answers the same again. */
   create(request: CreateRequest): Promise<Endpoint> {
     return this.#queue.run(request.dockerEndpointId, async () => {
-      const known = this.#byDockerId.get(request.dockerEndpointId);
+      const known = this.#index.getByDockerId(request.dockerEndpointId);
       if (known) return repeated(known, request);
       const { networkId, dockerEndpointId, internal, mtu, ipv4, ipv6 } = request;
       const ifName = `lxc${dockerEndpointId.slice(0, 12)}`;
@@ -90,8 +87,11 @@ export class EndpointManager {
       // A pair of this name is what a killed agent left of the same call.
       if (this.#deps.links.getLink(ifName)) await this.#deps.links.deleteLink(ifName);
       // From here until the endpoint is known nothing waits: nobody else takes the address or the ID.
-      this.#refuseTakenAddress(request);
-      const id = this.#nextId();
+      this.#index.refuseTaken(
+        [request.ipv4, request.ipv6],
+        (address) => this.#deps.records.get(address)?.host === true,
+      );
+      const id = this.#index.nextId();
       const mac = request.mac ?? randomMac();
       const hostMac = randomMac();
       const { hostIfindex: ifindex } = this.#deps.links.createVeth({
@@ -115,7 +115,7 @@ export class EndpointManager {
         ipv6,
       };
       const endpoint = new Endpoint(facts, 'creating', this.#deps.clock.now());
-      this.#insert(endpoint);
+      this.#index.insert(endpoint);
       try {
         await this.#deps.store.save(endpoint);
       } catch (error) {
@@ -130,7 +130,7 @@ export class EndpointManager {
   /** Finds out who the container is and lets it into the network under its policy. */
   join(dockerEndpointId: string): Promise<{ endpoint: Endpoint; peerName: string }> {
     return this.#queue.run(dockerEndpointId, async () => {
-      const endpoint = this.#byDockerId.get(dockerEndpointId);
+      const endpoint = this.#index.getByDockerId(dockerEndpointId);
       if (!endpoint) {
         throw new CiliumError(
           'NotFound',
@@ -158,7 +158,7 @@ export class EndpointManager {
   /** Forgets an endpoint; resolves when that is on disk. The veth pair goes in the background. */
   delete(dockerEndpointId: string, reason = 'Docker let go of it'): Promise<void> {
     return this.#queue.run(dockerEndpointId, async () => {
-      const endpoint = this.#byDockerId.get(dockerEndpointId);
+      const endpoint = this.#index.getByDockerId(dockerEndpointId);
       if (!endpoint) return;
       endpoint.become('disconnecting', reason, this.#deps.clock.now());
       await this.#leaveNetwork(endpoint);
@@ -177,7 +177,7 @@ export class EndpointManager {
   /** Remembers what Docker calls the container now; does nothing when that is known, or the endpoint is not. */
   rename(dockerEndpointId: string, names: ContainerNames): Promise<void> {
     return this.#queue.run(dockerEndpointId, async () => {
-      const endpoint = this.#byDockerId.get(dockerEndpointId);
+      const endpoint = this.#index.getByDockerId(dockerEndpointId);
       const before = endpoint?.identity;
       if (!endpoint || !before || hasNames(before.container, names)) return;
       endpoint.identify({ ...before, container: { ...before.container, ...names } });
@@ -194,10 +194,10 @@ export class EndpointManager {
   /** Adds labels to, or disables labels of, an endpoint, which gets the identity of what it has then. */
   changeLabels(id: number, changes: Endpoint['labelChanges']): Promise<Endpoint> {
     const missing = new CiliumError('NotFound', `endpoint ${id} does not exist`);
-    const endpoint = this.#byId.get(id);
+    const endpoint = this.#index.get(id);
     if (!endpoint) return Promise.reject(missing);
     return this.#queue.run(endpoint.facts.dockerEndpointId, async () => {
-      if (this.#byId.get(id) !== endpoint) throw missing; // deleted meanwhile
+      if (this.#index.get(id) !== endpoint) throw missing; // deleted meanwhile
       const before = endpoint.identity;
       if (!before) throw new CiliumError('Precondition', `endpoint ${id} has no identity yet`);
       if (this.#closed.has(endpoint)) {
@@ -237,7 +237,7 @@ export class EndpointManager {
 
   async #renumber(endpoint: Endpoint, labels: string, identity: number): Promise<void> {
     const before = endpoint.identity;
-    const isThere = this.#byId.get(endpoint.id) === endpoint && endpoint.policySlot !== 0;
+    const isThere = this.#index.get(endpoint.id) === endpoint && endpoint.policySlot !== 0;
     if (!isThere || before?.labels !== labels || before.identity === identity) return;
     const { policy, identities, store, clock, log } = this.#deps;
     endpoint.become('regenerating', `identity ${before.identity} is ${identity} now`, clock.now());
@@ -266,8 +266,7 @@ export class EndpointManager {
     let collected = 0;
     const endpoints = await this.#deps.store.load(this.#deps.clock.now());
     for (const endpoint of endpoints) {
-      this.#insert(endpoint);
-      this.#lastId = endpoint.id;
+      this.#index.insert(endpoint);
     }
     const { policy } = this.#deps;
     policy.expect(endpoints.flatMap((endpoint) => this.#recordOf(endpoint) ?? []));
@@ -319,7 +318,7 @@ export class EndpointManager {
   #reopen(endpoint: Endpoint): Promise<void> {
     return this.#queue.run(endpoint.facts.dockerEndpointId, async () => {
       const known = endpoint.identity;
-      if (this.#byId.get(endpoint.id) !== endpoint || !known) return; // deleted meanwhile
+      if (this.#index.get(endpoint.id) !== endpoint || !known) return; // deleted meanwhile
       endpoint.become('regenerating', 'tried again', this.#deps.clock.now());
       try {
         await this.#readopt(endpoint, known, await this.#deps.identities.reacquire(known.labels, known.identity));
@@ -464,7 +463,7 @@ export class EndpointManager {
   }
 
   #moveToSlot(identities: ReadonlySet<number>, slot: number): void {
-    for (const endpoint of this.#byId.values()) {
+    for (const endpoint of this.#index) {
       const identity = endpoint.identity?.identity;
       if (identity === undefined || !identities.has(identity) || endpoint.policySlot === 0) continue;
       this.#moveTo(endpoint, identity, slot);
@@ -472,7 +471,7 @@ export class EndpointManager {
   }
 
   #noteRealized(changed: ReadonlyMap<number, RealizedPolicy>): void {
-    for (const endpoint of this.#byId.values()) {
+    for (const endpoint of this.#index) {
       const realized = changed.get(endpoint.identity?.identity ?? 0);
       if (realized === undefined || endpoint.policySlot === 0) continue;
       if (endpoint.state !== 'ready' && endpoint.state !== 'not-ready') continue;
@@ -486,40 +485,8 @@ export class EndpointManager {
     }
   }
 
-  #refuseTakenAddress(request: CreateRequest): void {
-    for (const wanted of [request.ipv4, request.ipv6]) {
-      if (!wanted) continue;
-      const holder = this.list().find((endpoint) => endpoint.addresses.some((address) => address.equals(wanted)));
-      const host = this.#deps.records.get(wanted)?.host === true;
-      if (!holder && !host) continue;
-      const user = holder ? `endpoint ${holder.id}` : 'this node itself';
-      throw new CiliumError(
-        'InUse',
-        `address ${wanted.toString()} is in use by ${user}; choose another or remove that container first`,
-      );
-    }
-  }
-
-  /** The lowest ID above the one given out last that is free, so that IDs are not reused at once. */
-  #nextId(): number {
-    for (let step = 1; step <= MAX_ENDPOINT_ID; step++) {
-      const id = ((this.#lastId + step - 1) % MAX_ENDPOINT_ID) + 1;
-      if (!this.#byId.has(id)) {
-        this.#lastId = id;
-        return id;
-      }
-    }
-    throw new CiliumError('PoolExhausted', `this node has ${MAX_ENDPOINT_ID} endpoints, the most it can have`);
-  }
-
-  #insert(endpoint: Endpoint): void {
-    this.#byDockerId.set(endpoint.facts.dockerEndpointId, endpoint);
-    this.#byId.set(endpoint.id, endpoint);
-  }
-
   #forget(endpoint: Endpoint): void {
-    this.#byDockerId.delete(endpoint.facts.dockerEndpointId);
-    this.#byId.delete(endpoint.id);
+    this.#index.delete(endpoint);
     this.#closed.delete(endpoint);
   }
 
@@ -528,25 +495,6 @@ export class EndpointManager {
   }
 }
 
-/** Name of the container side while it is still in the node's namespace; Docker renames it to eth0 or so. */
-export function peerNameOf(dockerEndpointId: string): string {
-  return `tmp${dockerEndpointId.slice(0, 12)}`;
-}
-
-function randomMac(): MacAddress {
-  return MacAddress.fromRandom(randomBytes(6));
-}
-
 function hasNames({ name, network, aliases }: ContainerInfo, names: ContainerNames): boolean {
   return isDeepStrictEqual({ name, network, aliases }, names);
-}
-
-function repeated(known: Endpoint, request: CreateRequest): Endpoint {
-  const same = (a: IpAddress | undefined, b: IpAddress | undefined): boolean =>
-    b === undefined || a?.equals(b) === true;
-  if (same(known.facts.ipv4, request.ipv4) && same(known.facts.ipv6, request.ipv6)) return known;
-  throw new CiliumError(
-    'AlreadyExists',
-    `endpoint ${request.dockerEndpointId.slice(0, 12)} exists with other addresses (${known.addresses.join(', ')})`,
-  );
 }
