@@ -3,7 +3,7 @@
 const pure = ['net', 'identity', 'policy'];
 const floor = [...pure, 'runtime'];
 const ground = ['kvstore', 'datapath', 'ipcache'];
-const middle = ['ipam', 'driver', 'endpoint', 'node'];
+const middle = ['ipam', 'driver', 'endpoint', 'node', 'dns'];
 const rooms = {
   errors: [],
   net: [],
@@ -18,6 +18,7 @@ const rooms = {
   driver: [...floor, ...ground, 'ipam'],
   endpoint: [...floor, ...ground],
   node: [...floor, ...ground],
+  dns: ['net', 'runtime'],
   agent: [...floor, ...ground, ...middle, 'api'],
   cli: [...floor, 'api', 'datapath', 'kvstore'],
   lab: ['net', 'runtime'],
@@ -27,6 +28,7 @@ const owners = {
   koffi: '^datapath/ffi/',
   express: '^(driver|ipam|agent)/',
   dockerode: '^agent/',
+  'dns-packet': '^dns/',
   etcd3: '^kvstore/etcd/',
   winston: '^runtime/',
   re2js: '^runtime/',
