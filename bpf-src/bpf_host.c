@@ -20,7 +20,7 @@ static __always_inline int to_overlay(struct __sk_buff *skb, struct notice *n, c
 	n->dst_identity = peer->identity;
 	if (n->src_identity != IDENTITY_HOST)
 		return give_up(n, DROP_INVALID_IDENTITY);
-	ret = forwardable(skb, p, tunnel_mtu(peer), false, v6);
+	ret = forwardable(skb, p, tunnel_mtu(peer, v6), false, v6);
 	if (ret == TC_ACT_REDIRECT)
 		return give_up(n, deliver_to_host(skb));
 	if (ret < 0)

@@ -128,7 +128,7 @@ static __always_inline int to_overlay(struct __sk_buff *skb, struct notice *n, s
 	ret = judge(skb, n, p, ct, src, n->dst_identity, true, v6);
 	if (ret < 0)
 		return give_up(n, ret);
-	ret = forwardable(skb, p, min_of(src->mtu, tunnel_mtu(peer)), true, v6);
+	ret = forwardable(skb, p, min_of(src->mtu, tunnel_mtu(peer, v6)), true, v6);
 	if (unlikely(ret == TC_ACT_REDIRECT))
 		return bpf_redirect_peer(skb->ifindex, 0);
 	if (ret < 0)
@@ -231,7 +231,7 @@ static __always_inline int from_container(struct __sk_buff *skb, struct notice *
 	if (likely(is_container(dst)))
 		return to_local(skb, n, &p, &ct, now, src, dst, v6);
 	peer = dst ? NULL : ipcache_find(&p.daddr, v6);
-	n->dst_identity = dst ? IDENTITY_HOST : peer_identity(peer, &p, &ct, v6);
+	n->dst_identity = dst ? IDENTITY_HOST : peer_identity(peer, &ct, v6);
 	if (n->dst_identity == IDENTITY_HOST)
 		return to_host(skb, n, &p, &ct, now, src, v6);
 	if (unlikely(n->dst_identity == IDENTITY_UNKNOWN))

@@ -35,7 +35,7 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, 
 		ret = tunnel_verify(skb, end, &key);
 		if (ret < 0)
 			return give_up(n, ret);
-		n->src_identity = peer_identity(end, p, &ct, v6);
+		n->src_identity = peer_identity(end, &ct, v6);
 		if (n->src_identity == IDENTITY_UNKNOWN)
 			return give_up(n, DROP_INVALID_IDENTITY);
 	}

@@ -75,13 +75,11 @@ static __always_inline int flow_find(struct __sk_buff *skb, struct packet *p, st
  * When that is not known, answers to a flow that was let in go on, to whom the flow was let in for. Returns
  * IDENTITY_UNKNOWN if it is to be dropped.
  */
-static __always_inline __u32 peer_identity(const struct ipcache_info *info, const struct packet *p, const struct ct *ct,
-					   const bool v6)
+static __always_inline __u32 peer_identity(const struct ipcache_info *info, const struct ct *ct, const bool v6)
 {
 	if (likely(is_known(info)))
 		return identity_in(info, v6);
-	if (!ct->entry || !(ct->reply || p->flags & PACKET_ICMP_ERROR) || ct->entry->flags & CT_F_INITIATOR_LOCAL ||
-	    !identity_is_known(ct->entry->initiator_identity))
+	if (!ct->entry || ct->entry->flags & CT_F_INITIATOR_LOCAL || !identity_is_known(ct->entry->initiator_identity))
 		return IDENTITY_UNKNOWN;
 	return ct->entry->initiator_identity;
 }
@@ -119,7 +117,7 @@ static __always_inline int error_sender(const struct packet *p, const struct ct 
 	info = ipcache_find(&p->saddr, v6);
 	if (is_tunnelled(info) && n->src_identity != IDENTITY_HOST)
 		return DROP_INVALID_SIP;
-	n->src_identity = peer_identity(info, p, ct, v6);
+	n->src_identity = peer_identity(info, ct, v6);
 	return n->src_identity == IDENTITY_UNKNOWN ? DROP_INVALID_IDENTITY : 0;
 }
 

@@ -157,15 +157,20 @@ static __always_inline bool icmp_may_answer(const struct packet *p)
 	return !(p->flags & (PACKET_ICMP_ERROR | PACKET_LATER_FRAGMENT));
 }
 
+/* gso_size of a packet that its sender has cut up already (SCTP): each piece fits where it comes from. */
+#define GSO_BY_FRAGS 0xffff
+
 /* Length of the largest packet that this one will be on the wire. */
 static __always_inline __u32 segment_len(struct __sk_buff *skb, const struct packet *p)
 {
-	return skb->gso_size ? p->l4_off - ETH_HLEN + p->l4_header_len + skb->gso_size : p->l3_len;
+	if (likely(!skb->gso_size))
+		return p->l3_len;
+	return p->l4_off - ETH_HLEN + (skb->gso_size == GSO_BY_FRAGS ? 0 : p->l4_header_len + skb->gso_size);
 }
 
-/* Checks that a packet may go one hop further; `hop`: we are a router on its way, not where it starts. One that is too big is never cut up, whatever its DF bit says: its sender
- * learns the size and makes fragments itself. Returns 0; TC_ACT_REDIRECT if the packet has become an answer that is to
- * go back where it came from; or DROP_*.
+/* Checks that a packet may go one hop further; `hop`: we are a router on its way, not where it starts. One that is too big
+ * is never cut up, whatever its DF bit says: its sender learns the size and makes fragments itself. Returns 0;
+ * TC_ACT_REDIRECT if the packet has become an answer that is to go back where it came from; or DROP_*.
  */
 static __always_inline int forwardable(struct __sk_buff *skb, const struct packet *p, __u32 mtu, bool hop,
 				       const bool v6)

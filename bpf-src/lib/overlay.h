@@ -17,6 +17,8 @@
 
 #define TUNNEL_TTL 64
 
+#define IPV6_MIN_MTU 1280 /* RFC 8200 */
+
 /* Do packets to and from this address take the tunnel? */
 static __always_inline bool is_tunnelled(const struct ipcache_info *info)
 {
@@ -24,10 +26,14 @@ static __always_inline bool is_tunnelled(const struct ipcache_info *info)
 	       (info->flags & (IPCACHE_F_HAS_TUNNEL | IPCACHE_F_SKIP_TUNNEL)) == IPCACHE_F_HAS_TUNNEL;
 }
 
-/* Length of the largest packet that fits into the tunnel to that node. */
-static __always_inline __u32 tunnel_mtu(const struct ipcache_info *to)
+/* Length of the largest packet that fits into the tunnel to that node. What IPv6 promises its senders always passes: the
+ * packet around it may be cut up on its way, as it never says otherwise.
+ */
+static __always_inline __u32 tunnel_mtu(const struct ipcache_info *to, const bool v6)
 {
-	return config_tunnel_mtu - (to->flags & IPCACHE_F_IPV6_TUNNEL ? TUNNEL_OVERHEAD_IPV6 : TUNNEL_OVERHEAD_IPV4);
+	__u32 mtu = config_tunnel_mtu - (to->flags & IPCACHE_F_IPV6_TUNNEL ? TUNNEL_OVERHEAD_IPV6 : TUNNEL_OVERHEAD_IPV4);
+
+	return v6 && mtu < IPV6_MIN_MTU ? IPV6_MIN_MTU : mtu;
 }
 
 /* Sends the packet through the tunnel to the node of `to`, as from `identity`. Returns a verdict or DROP_*. */

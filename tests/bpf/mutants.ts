@@ -151,7 +151,7 @@ const FLOWS: readonly Mutant[] = [
 const NODES: readonly Mutant[] = [
   overlay('sender of a packet', 'tunnel_verify(skb, sender, &key)', 'sender ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
   overlay('sender of an error', 'tunnel_verify(skb, end, &key)', 'end ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
-  overlay('identity of an error', 'peer_identity(end, p, &ct, v6)', 'n->src_identity', 'overlay'),
+  overlay('identity of an error', 'peer_identity(end, &ct, v6)', 'n->src_identity', 'overlay'),
   overlay('ingress by the tunnel', 'judge(skb, n, p, &ct, dst, n->src_identity, false, v6)', '0', 'overlay'),
   overlay(
     'other nodes to internal network',
@@ -183,7 +183,6 @@ const NODES: readonly Mutant[] = [
   eps('identity 0 of no node', 'info->identity != IDENTITY_UNKNOWN;', 'true;', 'unknown'),
   eps('one bit for each identity', '>> identity % IDENTITY_WORD_BITS', '', 'overlay'),
   flow('unknown peers are dropped', 'if (likely(is_known(info)))', 'if (true)', 'unknown'),
-  flow('only answers go on', '!ct->entry || !(ct->reply || p->flags & PACKET_ICMP_ERROR)', '!ct->entry', 'unknown'),
   flow('only what was let in is answered', 'ct->entry->flags & CT_F_INITIATOR_LOCAL', 'false', 'unknown'),
   flow('answers to an identity without a bit', '!identity_is_known(ct->entry->initiator_identity)', 'false', 'unknown'),
   flow('the tunnel by the stack', 'if (is_tunnelled(info))', 'if (false)', 'unknown'),
@@ -256,9 +255,14 @@ const NODES: readonly Mutant[] = [
     'IDENTITY_REMOTE_NODE',
     'overlay',
   ),
-  lxc('size of the tunnel', 'min_of(src->mtu, tunnel_mtu(peer))', 'src->mtu', 'overlay'),
+  lxc('size of the tunnel', 'min_of(src->mtu, tunnel_mtu(peer, v6))', 'src->mtu', 'overlay'),
+  tunnel('what IPv6 promises', 'v6 && mtu < IPV6_MIN_MTU', 'false', 'sizes'),
+  tunnel('the same for IPv4', 'v6 && mtu < IPV6_MIN_MTU', 'mtu < IPV6_MIN_MTU', 'sizes'),
+  tunnel('header of an outer IPv6 packet', '? TUNNEL_OVERHEAD_IPV6 :', '? TUNNEL_OVERHEAD_IPV4 :', 'sizes'),
+  icmp('size of segments', 'p->l4_header_len + skb->gso_size', '0', 'sizes'),
+  icmp('segments that are cut up', 'skb->gso_size == GSO_BY_FRAGS', 'false', 'sizes'),
   host('what the node passes on', 'n->src_identity != IDENTITY_HOST', 'false', 'overlay'),
-  host('size of the tunnel from the node', 'forwardable(skb, p, tunnel_mtu(peer), false, v6)', '0', 'overlay'),
+  host('size of the tunnel from the node', 'forwardable(skb, p, tunnel_mtu(peer, v6), false, v6)', '0', 'overlay'),
   netdev('around the tunnel', 'if (is_tunnelled(sender))', 'if (false)', 'overlay'),
 ];
 

@@ -85,6 +85,7 @@ inNamespace(import.meta.filename, () => {
 
     test(title('a flow that was opened from here ends with what is known of its receiver'), () => {
       tellNodes(bed, 4);
+      bed.identities.set(a.identity, true); // there are such containers on other nodes, too
       const question = make(a, R, udp(5000, 53));
       assertDelivered(bed.send(a, question), outside);
       forget(R);

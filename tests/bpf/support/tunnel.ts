@@ -56,6 +56,8 @@ export interface OuterFrame {
   readonly src: string;
   readonly dst: string;
   readonly ttl: number;
+  /** What IPv4 routers may not cut up. */
+  readonly dontFragment: boolean;
   readonly port: number;
   readonly vni: number;
   /** Of the UDP header. */
@@ -104,7 +106,7 @@ export class Tunnel {
   }
 
   /** A packet that a node sent through the tunnel. */
-  receive(sent: Buffer, node: string, vni: number): Result {
+  receive(sent: Buffer, node: string, vni: number, gsoSize = 0): Result {
     const address = IpAddress.parse(node);
     const outer = Buffer.alloc(24);
     outer.writeUInt32LE(vni, 0);
@@ -114,7 +116,7 @@ export class Tunnel {
     const map = this.#bed.map('cilium_test_outer');
     map.update(uint32(0), outer);
     map.close();
-    return this.#bed.runProgram(this.#program('cil_test_through'), sent, this.#bed.vxlan);
+    return this.#bed.runProgram(this.#program('cil_test_through'), sent, this.#bed.vxlan, gsoSize);
   }
 
   /** Really receives a frame on device `ext`; what it makes leave on the wire. */
@@ -190,6 +192,7 @@ function dissectOuter(frame: Buffer): OuterFrame {
     src: addressText(frame.subarray(src, src + bytes)),
     dst: addressText(frame.subarray(dst, dst + bytes)),
     ttl: frame[family === 4 ? 22 : 21]!,
+    dontFragment: family === 4 && (frame[20]! & 0x40) !== 0,
     port: frame.readUInt16BE(at + 2),
     checksum: frame.readUInt16BE(at + 6),
     vni: frame.readUInt32BE(at + 8 + 4) >>> 8,
