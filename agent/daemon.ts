@@ -62,6 +62,7 @@ import { RestServer } from './rest/server.ts';
 import { SeenFlows } from './why/seen-flows.ts';
 import { Services } from './services.ts';
 import { StatusReport } from './status.ts';
+import { StrandedContainers } from './stranded-containers.ts';
 
 const IDENTITY_RANGE = { min: GLOBAL_IDENTITY_MIN, max: GLOBAL_IDENTITY_MAX };
 /** Policy slots made ahead, so that a container's start does not wait for the kernel. */
@@ -393,12 +394,14 @@ function components(
     maps: () => status.maps(),
     map: (name) => status.map(name),
   });
+  const stranded = new StrandedContainers({ docker, clock, log: subsystem('docker') });
   const driver = new DriverServer({
     socketPath: options.pluginSocket,
     ipam,
     networks,
     endpoints: new DockerEndpoints(endpoints),
     scope: options.networkScope,
+    onDockerStarted: () => stranded.dockerStarted(),
     clock,
     log: subsystem('driver'),
     ...(cluster && { checkAddress: (address: IpAddress) => cluster.checkAddress(address) }),
@@ -497,6 +500,7 @@ function components(
     ),
     rest,
     driver,
+    stranded,
   ];
 }
 

@@ -68,6 +68,14 @@ export interface DockerContainer {
   readonly network: string;
 }
 
+/** A container that ought to run and could not be started. */
+export interface FailedStart {
+  readonly id: string;
+  readonly name: string;
+  /** In Docker's words. */
+  readonly error: string;
+}
+
 export class DockerEngine {
   readonly #docker: Docker;
   readonly #clock: Clock;
@@ -155,6 +163,35 @@ export class DockerEngine {
     const ours = list.filter((network) => network.Driver === driver || network.IPAM?.Driver === driver);
     const networks = await Promise.all(ours.map(({ Id }) => this.network(Id)));
     return networks.filter((network) => network !== undefined);
+  }
+
+  /** Containers on networks of a driver that do not run, though their restart policy wants it, since a start failed. */
+  async failedStarts(driver: string): Promise<FailedStart[]> {
+    const network = (await this.networksOf(driver)).map(({ Id }) => Id);
+    if (network.length === 0) return [];
+    const status = ['created', 'exited'];
+    const stopped = await this.#containers({ all: true, filters: { status, network } });
+    const found = await Promise.all(stopped.map(({ Id }) => this.#failedStart(Id)));
+    return found.filter((one) => one !== undefined);
+  }
+
+  async startContainer(id: string): Promise<void> {
+    await this.#ask(`container ${id}`, () => this.#docker.getContainer(id).start());
+  }
+
+  /** Must not be called where Docker waits for us: it does not answer about a container that is being started. */
+  async #failedStart(id: string): Promise<FailedStart | undefined> {
+    try {
+      const { Name, State, HostConfig } = await this.#ask(`container ${id}`, () =>
+        this.#docker.getContainer(id).inspect(),
+      );
+      const wanted = !['', 'no'].includes(HostConfig.RestartPolicy?.Name ?? '');
+      const error = State.Running ? '' : State.Error;
+      return wanted && error !== '' ? { id, name: Name.replace(/^\//, ''), error } : undefined;
+    } catch (error) {
+      if (isCiliumError(error, 'NotFound')) return undefined; // removed meanwhile
+      throw error;
+    }
   }
 
   async #containerNamed(name: string): Promise<Omit<DockerContainer, 'network'> | undefined> {

@@ -35,6 +35,8 @@ export interface DriverServerOptions {
   readonly networks: Networks;
   readonly endpoints: EndpointHooks;
   readonly scope: NetworkScope;
+  /** Called when Docker has been started and finds us; it answers no question yet. */
+  readonly onDockerStarted?: () => void;
   readonly clock: Clock;
   readonly log: Logger;
   readonly checkAddress?: (address: IpAddress) => void;
@@ -92,14 +94,17 @@ export class DriverServer implements Component {
   }
 
   #app(): Express {
-    const { ipam, scope, log, clock } = this.#options;
+    const { ipam, scope, onDockerStarted, log, clock } = this.#options;
     const app = express();
     app.disable('x-powered-by');
     app.disable('etag');
     // Docker's requests carry no content type.
     app.use(express.json({ type: () => true, limit: BODY_LIMIT }));
     const plugin = new PluginRouter(log, clock);
-    plugin.constant('Plugin.Activate', { Implements: ['NetworkDriver', 'IpamDriver'] }, () => ipam.dockerStarted());
+    plugin.constant('Plugin.Activate', { Implements: ['NetworkDriver', 'IpamDriver'] }, () => {
+      ipam.dockerStarted();
+      onDockerStarted?.();
+    });
     app.use(plugin.router, networkRouter(this.#driver, scope, log, clock), ipamRouter(ipam, log, clock));
     app.use((request: Request, response: Response) => {
       sendError(response, 404, `${request.method} ${request.path} is no method of this plugin`);

@@ -165,6 +165,24 @@ test('privileged: restarting gives new interfaces and leaves none of the old', a
   await eventually(async () => assert.equal((await node.links()).length, 2));
 });
 
+test('privileged: containers with a restart policy run again after Docker was stopped, and after it was killed', async () => {
+  await node.network('net', '--ipam-driver', 'cilium');
+  await node.container('server', 'net', '--restart', 'always');
+  await node.container('client', 'net', '--restart', 'always');
+  await node.container('other', 'net');
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    await node.lab.stopDockerd(signal);
+    await node.lab.startDockerd();
+    await eventually(async () => {
+      const { ipv4, ipv6 } = await node.inside('server');
+      for (const address of [...ipv4, ...ipv6, 'server']) {
+        assert.equal(await node.ask('client', bare(address)), 'server', `${signal} ${address}`);
+      }
+    }, 30_000);
+    assert.equal(await node.inspect('{{.State.Running}}', 'other'), 'false');
+  }
+});
+
 test('privileged: the MTU of a network is that of its interfaces', async () => {
   await node.network('net', '--ipam-driver', 'cilium', '--opt', 'com.docker.network.driver.mtu=1400');
   await node.container('server', 'net');
