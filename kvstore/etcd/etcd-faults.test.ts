@@ -266,3 +266,15 @@ check(
     }
   },
 );
+
+check('how etcd is can be asked while it hangs, long before a request gives up', async (world) => {
+  const client = await world.connect({}, { requestTimeoutMs: 20_000, pingMs: 20_000 });
+  world.server.hang();
+  const request = client.get('x').catch(() => undefined);
+  const first = await Promise.race([client.status(), request.then(() => 'the request')]);
+  world.server.resume();
+  await request;
+  assert.ok(typeof first === 'object', 'the status comes first');
+  assert.equal(first.healthy, false);
+  assert.match(first.message, /has-quorum=no answer within 1 s/);
+});

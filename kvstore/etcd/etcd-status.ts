@@ -8,6 +8,9 @@ import type { EtcdConnection } from './etcd-connection.ts';
 import type { EtcdEndpoint } from './etcd-endpoint.ts';
 import { toFault } from './etcd-fault.ts';
 
+/** Whoever asks how it is does not wait longer, whatever etcd does: `cilium status` is what one looks at then. */
+const PATIENCE_MS = 1_000;
+
 interface Member {
   readonly isConnected: boolean;
   readonly text: string;
@@ -22,7 +25,7 @@ export async function etcdStatus(
   readRevision: () => Promise<number>,
 ): Promise<KvstoreStatus> {
   const [quorum, ...members] = await Promise.all([
-    readRevision().then(
+    soon(readRevision()).then(
       () => undefined,
       (error: unknown) => reasonOf(error, connection),
     ),
@@ -43,7 +46,7 @@ export async function etcdStatus(
 
 async function describeMember(connection: EtcdConnection, endpoint: EtcdEndpoint): Promise<Member> {
   try {
-    const status = await endpoint.request<IStatusResponse>('Maintenance', 'status', {});
+    const status = await soon(endpoint.request<IStatusResponse>('Maintenance', 'status', {}));
     const role = status.leader === status.header.member_id ? ' (Leader)' : '';
     return {
       isConnected: true,
@@ -52,6 +55,18 @@ async function describeMember(connection: EtcdConnection, endpoint: EtcdEndpoint
     };
   } catch (error) {
     return { isConnected: false, text: `${endpoint.url} - ${reasonOf(error, connection)}`, alarms: [] };
+  }
+}
+
+async function soon<T>(answer: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const reason = `no answer within ${PATIENCE_MS / 1_000} s`;
+  const timer = setTimeout(() => late.reject(new CiliumError('Timeout', 'ask etcd', { reason })), PATIENCE_MS);
+  answer.catch(() => undefined); // may come when nobody waits any more
+  try {
+    return await Promise.race([answer, late.promise]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
