@@ -17,6 +17,8 @@ export const HOME = fileURLToPath(new URL('..', import.meta.url));
 const DOCKER_SOCKET = '/run/docker.sock';
 const AGENT_SOCKET = '/run/cilium/cilium.sock';
 const PLUGIN_SOCKET = '/run/docker/plugins/cilium.sock';
+/** An agent whose etcd hangs answers within one or two seconds. */
+const ANSWER_TIMEOUT_MS = 5_000;
 const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 export interface NodeOptions {
@@ -185,7 +187,7 @@ export function parseNodeNumber(text: string): number {
 /** Whether a server on this unix socket answers a request at all. */
 function answers(socketPath: string, path: string, method = 'GET'): Promise<boolean> {
   return new Promise((resolve) => {
-    const call = request({ socketPath, path, method, timeout: 1_000, agent: false }, (response) => {
+    const call = request({ socketPath, path, method, timeout: ANSWER_TIMEOUT_MS, agent: false }, (response) => {
       response.resume();
       resolve((response.statusCode ?? 500) < 500);
     });
