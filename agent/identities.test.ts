@@ -25,9 +25,8 @@ class Allocator implements GlobalAllocator {
     return labels.includes('old') ? this.allocate(labels).then(() => id) : this.allocate(labels);
   }
 
-  release(labels: string): Promise<void> {
+  release(labels: string): void {
     this.users.set(labels, this.users.get(labels)! - 1);
-    return Promise.resolve();
   }
 
   onChange(listener: (event: { type: 'upsert' | 'delete'; id: number; labels: string }) => void): void {

@@ -20,6 +20,9 @@ import {
 import type { ContainerInfo, Endpoint } from '../endpoint/endpoint.ts';
 import { PortNames } from './named-ports.ts';
 
+/** How long a container's start waits for the kvstore: to say why it fails before Docker is told that it takes too long. */
+const ALLOCATION_TIMEOUT_MS = 6_000;
+
 /** Source of labels that Docker gives no container, but that follow from what it says of one. */
 const DOCKER_SOURCE = 'docker';
 
@@ -31,10 +34,11 @@ const UNLABELLED = LabelSet.of([{ source: DOCKER_SOURCE, key: 'unlabelled', valu
 
 /** Numbers for label sets, the same on every node. */
 export interface GlobalAllocator {
-  allocate(labels: string): Promise<number>;
+  /** Throws `KvstoreUnavailable` when the signal ends the waiting for it. */
+  allocate(labels: string, signal?: AbortSignal): Promise<number>;
   /** As `allocate`, for what had that number before a restart. */
   restore(labels: string, id: number): Promise<number>;
-  release(labels: string): Promise<void>;
+  release(labels: string): void;
   /** Labels in use have another number now. */
   onMove(listener: (move: { labels: string; to: number }) => Promise<void>): void;
   onChange(listener: (event: { type: 'upsert' | 'delete'; id: number; labels: string }) => void): void;
@@ -126,9 +130,11 @@ export class Identities {
     return this.#allocate(LabelSet.parse(labels), before);
   }
 
-  async release(labels: string): Promise<void> {
+  /** Does not wait for the kvstore. */
+  release(labels: string): Promise<void> {
     if (this.#deps.portNames.drop(labels)) this.#deps.syncPolicy();
-    if (reservedIdentityOf(LabelSet.parse(labels)) === undefined) await this.#deps.allocator.release(labels);
+    if (reservedIdentityOf(LabelSet.parse(labels)) === undefined) this.#deps.allocator.release(labels);
+    return Promise.resolve();
   }
 
   /** Labels of a container that are only information. */
@@ -158,7 +164,9 @@ export class Identities {
     const { allocator } = this.#deps;
     const text = labels.toString();
     const id = numericIdentity(
-      await (before === undefined ? allocator.allocate(text) : allocator.restore(text, before)),
+      before === undefined
+        ? await allocator.allocate(text, AbortSignal.timeout(ALLOCATION_TIMEOUT_MS))
+        : await allocator.restore(text, before),
     );
     this.#learn(id, labels);
     this.#deps.portNames.hold(id, labels);

@@ -2,6 +2,8 @@
 
 /** Keys that are lost, taken by others, spoilt or nonsense, and what they cost. */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { isCiliumError } from '../../errors/cilium-error.ts';
 import { EmbeddedKvstore } from '../embedded/embedded-kvstore.ts';
 import { APP1, checkCluster as check, RANGE } from '../../tests/support/allocator-cluster.ts';
 import { IDENTITIES_PATH, lockPath, masterKey, slaveKey } from './identity-keys.ts';
@@ -118,4 +120,86 @@ check('a number costs one request, whether others have it or nobody', async (clu
   await cluster.quiet();
   await two.allocator.allocate(APP1);
   assert.deepEqual([one.store.requests, two.store.requests], [1, 1]);
+});
+
+check('what is given back while the store is away can be had again, and is kept then', async (cluster) => {
+  const { allocator, store } = await cluster.agent('10.0.0.1');
+  const id = await allocator.allocate(APP1);
+  store.failures = Infinity;
+  allocator.release(APP1);
+  await cluster.quiet();
+  assert.equal(await allocator.allocate(APP1), id);
+  allocator.release(APP1);
+  store.failures = 0;
+  // This time the deletion is on its way when the labels are wanted again.
+  const gate = Promise.withResolvers<undefined>();
+  store.beforeTransact = async () => {
+    store.beforeTransact = undefined;
+    await gate.promise;
+  };
+  await cluster.clock.advance(60_000);
+  assert.equal(await allocator.allocate(APP1), id);
+  gate.resolve(undefined);
+  await cluster.clock.advance(60_000);
+  await cluster.quiet();
+  assert.deepEqual([...allocator.list()], [{ id, labels: APP1, users: 1 }]);
+  assert.equal((await cluster.keys()).length, 2);
+});
+
+check('what comes when the caller has given up is given back', async (cluster) => {
+  const { allocator, store } = await cluster.agent('10.0.0.1');
+  const gate = Promise.withResolvers<undefined>();
+  store.beforeTransact = () => gate.promise;
+  const stop = new AbortController();
+  const waiting = allocator.allocate(APP1, stop.signal);
+  await cluster.quiet();
+  stop.abort();
+  await assert.rejects(waiting, (error) => isCiliumError(error, 'KvstoreUnavailable'));
+  gate.resolve(undefined);
+  store.beforeTransact = undefined;
+  await cluster.quiet();
+  await cluster.quiet();
+  assert.deepEqual(
+    [...allocator.list()].map(({ users }) => users),
+    [0],
+  );
+  assert.equal((await cluster.keys()).length, 1);
+});
+
+check('a node that starts while the store is away has what it knew, and is put right later', async (cluster) => {
+  const remembered = join(cluster.folder, 'known.json');
+  const one = await cluster.agent('10.0.0.1', remembered);
+  const two = await cluster.agent('10.0.0.2');
+  const id = await one.allocator.allocate(APP1);
+  const gone = await two.allocator.allocate('container:id=gone;');
+  const moved = await one.allocator.allocate('container:id=moved;');
+  await cluster.quiet();
+  await one.allocator.stop();
+  await one.store.stop();
+  two.allocator.release('container:id=gone;');
+  const others = new EmbeddedKvstore(cluster.engine);
+  await others.delete(masterKey(gone));
+  await others.put(masterKey(moved), 'container:id=thief;');
+
+  const again = await cluster.agent('10.0.0.1', remembered, { isAway: true });
+  assert.deepEqual(again.allocator.lookup(gone), 'container:id=gone;');
+  assert.equal(await again.allocator.restore(APP1, id), id);
+  assert.equal(await again.allocator.restore('container:id=moved;', moved), moved);
+  assert.equal(again.allocator.lookup(moved), 'container:id=moved;');
+  const moves: string[] = [];
+  again.allocator.onMove(({ labels, from }) => {
+    moves.push(`${labels} ${from}`);
+    return Promise.resolve();
+  });
+  again.store.isAway = false;
+  for (let i = 0; i < 10; i++) {
+    await cluster.clock.advance(6_000);
+    await cluster.quiet();
+  }
+  assert.deepEqual(moves, [`container:id=moved; ${moved}`]);
+  assert.equal(again.allocator.lookup(moved), 'container:id=thief;');
+  assert.equal(again.allocator.lookup(gone), undefined);
+  assert.equal(await again.allocator.allocate(APP1), id);
+  const fresh = await again.allocator.allocate('container:id=moved;');
+  assert.equal((await others.get(masterKey(fresh)))?.value, 'container:id=moved;');
 });

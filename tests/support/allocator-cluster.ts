@@ -4,11 +4,12 @@
 import { rm } from 'node:fs/promises';
 import { test } from 'node:test';
 import { CiliumError } from '../../errors/cilium-error.ts';
-import { IdentityAllocator, type IdentityEvent } from '../../kvstore/allocator/identity-allocator.ts';
+import { IdentityAllocator } from '../../kvstore/allocator/identity-allocator.ts';
+import { IdentityMemory } from '../../kvstore/allocator/identity-memory.ts';
 import { IdentityCollector } from '../../kvstore/allocator/identity-collector.ts';
 import { EmbeddedKvstore } from '../../kvstore/embedded/embedded-kvstore.ts';
 import { EmbeddedEngine } from '../../kvstore/embedded/engine.ts';
-import type { KvTransaction, KvTransactionResult } from '../../kvstore/kvstore.ts';
+import type { KvList, KvTransaction, KvTransactionResult } from '../../kvstore/kvstore.ts';
 import { ManualClock, settle } from '../../runtime/fake/manual-clock.ts';
 import { silentLogger } from '../../runtime/logger.ts';
 import { temporaryFolder } from './temporary-folder.ts';
@@ -20,12 +21,21 @@ export const APP1 = 'container:id=app1;';
 export class WatchedStore extends EmbeddedKvstore {
   requests = 0;
   failures = 0;
+  isAway = false;
   beforeTransact: (() => Promise<void>) | undefined;
+
+  override get isConnected(): boolean {
+    return !this.isAway && super.isConnected;
+  }
+
+  override list(prefix: string): Promise<KvList> {
+    return this.isAway ? Promise.reject(new CiliumError('KvstoreUnavailable', 'away')) : super.list(prefix);
+  }
 
   override async transact(transaction: KvTransaction): Promise<KvTransactionResult> {
     this.requests++;
     await this.beforeTransact?.();
-    if (this.failures > 0) {
+    if (this.failures > 0 || this.isAway) {
       this.failures--;
       throw new CiliumError('KvstoreUnavailable', 'away');
     }
@@ -57,13 +67,17 @@ export class Cluster {
     return new EmbeddedEngine({ folder: this.folder, clock: this.clock, log: silentLogger });
   }
 
-  async agent(node: string): Promise<Agent> {
+  /** `path`: where it remembers what it knew of the store. */
+  async agent(node: string, path?: string, { isAway = false } = {}): Promise<Agent> {
     const store = new WatchedStore(this.engine);
+    store.isAway = isAway;
     await store.start();
     const { clock, range } = this;
-    const allocator = new IdentityAllocator({ store, node, range, isLabels, clock, log: silentLogger });
+    const log = silentLogger;
+    const memory = path === undefined ? {} : { memory: new IdentityMemory({ path, clock, log }) };
+    const allocator = new IdentityAllocator({ store, node, range, isLabels, ...memory, clock, log });
     const events: string[] = [];
-    allocator.onChange(({ type, id, labels }: IdentityEvent) => events.push(`${type} ${id} ${labels}`));
+    allocator.onChange(({ type, id, labels }) => events.push(`${type} ${id} ${labels}`));
     await allocator.start(new AbortController().signal);
     return { store, allocator, events };
   }
