@@ -28,6 +28,7 @@ import { LocalIdentityAllocator } from '../ipcache/local-identity-allocator.ts';
 import { Ipam } from '../ipam/ipam.ts';
 import { IdentityAllocator } from '../kvstore/allocator/identity-allocator.ts';
 import { IdentityCollector } from '../kvstore/allocator/identity-collector.ts';
+import type { Kvstore } from '../kvstore/kvstore.ts';
 import { ManualAccess } from '../kvstore/manual-access.ts';
 import { type IpAddress, Prefix } from '../net/ip.ts';
 import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
@@ -40,6 +41,7 @@ import { prepareStateFolder } from '../runtime/state-file.ts';
 import { Cluster } from './cluster.ts';
 import { ClusterAddresses } from './cluster-addresses.ts';
 import { ClusterView, containerNames, standaloneNode } from './cluster-view.ts';
+import { ClusterDns } from './cluster-dns.ts';
 import { Collector } from './collector.ts';
 import { ConnectionPurger } from './connection-purger.ts';
 import { DockerEngine } from './docker.ts';
@@ -71,9 +73,11 @@ const REPORT_LOST_MS = 1_000;
 
 export class Daemon {
   readonly #lifecycle: Lifecycle;
+  readonly #kvstore: Kvstore;
   readonly #log: Logger;
 
   constructor(options: AgentOptions, kvstore: AgentKvstore, log: Logger) {
+    this.#kvstore = kvstore.store;
     this.#log = log;
     this.#lifecycle = new Lifecycle(components(options, kvstore, log), log);
   }
@@ -87,6 +91,7 @@ export class Daemon {
 
   /** Containers keep their network and their policy. */
   async stop(): Promise<void> {
+    this.#kvstore.leave();
     await this.#lifecycle.stop();
   }
 }
@@ -287,6 +292,18 @@ function components(
       clock,
       log: subsystem('ipcache'),
     });
+  const dns =
+    addresses &&
+    new ClusterDns({
+      routers: () => Object.values(cluster.routers),
+      nodeAddresses: () => cluster.nodes.local.addresses.map(({ ip }) => ip),
+      links: () => datapath.links,
+      endpoints,
+      remote: addresses.remote,
+      dockerSocket: options.dockerHost.replace('unix://', ''),
+      log: subsystem('dns'),
+      clock,
+    });
   const nodeAddresses = new NodeAddresses({
     links: { listAddresses: () => datapath.links.listAddresses() },
     endpoints: {
@@ -360,6 +377,7 @@ function components(
     policyFolder,
     cluster,
     ipcacheWriter: writer,
+    dns,
   });
   const answers = new PolicyAnswers({
     repository,
@@ -459,6 +477,7 @@ function components(
     ),
     ...(cluster?.components ?? []),
     ...(addresses ? [addresses] : []),
+    ...(dns ? [dns] : []),
     step(
       'node-addresses',
       () => {

@@ -12,6 +12,7 @@ import type { IpcacheWriter } from '../ipcache/ipcache-writer.ts';
 import type { Kvstore } from '../kvstore/kvstore.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
 import type { Cluster } from './cluster.ts';
+import type { ClusterDns } from './cluster-dns.ts';
 import type { Collector } from './collector.ts';
 import type { DockerEngine } from './docker.ts';
 import { monotonicSeconds } from './node-facts.ts';
@@ -34,6 +35,7 @@ export interface StatusReportDeps {
   readonly policyFolder: PolicyFolder | undefined;
   /** Absent when the node is alone. */
   readonly cluster: Pick<Cluster, 'nodes'> | undefined;
+  readonly dns: Pick<ClusterDns, 'parts'> | undefined;
   readonly ipcacheWriter: Pick<IpcacheWriter, 'failed'>;
 }
 
@@ -45,7 +47,7 @@ export class StatusReport {
   }
 
   async report(): Promise<StatusResponse> {
-    const { datapath, kvstore, docker, collector, endpoints, policyFolder, cluster, options } = this.#deps;
+    const { datapath, kvstore, docker, collector, endpoints, policyFolder, cluster, dns, options } = this.#deps;
     const [store, engine] = await Promise.all([
       kvstore.status(),
       docker.version().then(
@@ -90,6 +92,7 @@ export class StatusReport {
         endpoints,
         ...(policyFolder ? [policyFolder] : []),
         ...(cluster ? [cluster.nodes] : []),
+        ...(dns ? dns.parts : []),
       ].map(({ status }) => controllerModel(status)),
       'identity-range': { 'min-identity': GLOBAL_IDENTITY_MIN, 'max-identity': GLOBAL_IDENTITY_MAX },
       'bpf-maps': { maps: maps.map(({ name, maxEntries }) => ({ name, size: maxEntries })) },
