@@ -105,10 +105,19 @@ export interface KvstoreStatus {
 
 /** One client of a store. Between `start` and `stop` it has a session, the lease that its leased keys hang on. */
 export interface Kvstore extends Component {
+  /**
+   * It will be stopped soon: what is not answered within LEAVE_MS fails, and so does what is asked later, so that nobody's
+   * end waits for a store that is away. May be called twice.
+   */
+  leave(): void;
   /** Whether there is a session. False after a start that did not find the store: it goes on looking for it. */
   readonly isConnected: boolean;
   get(key: string): Promise<KvEntry | undefined>;
-  list(prefix: string): Promise<KvList>;
+  /**
+   * All entries below the prefix. With `onPage` they may be handed over piece by piece as they come, all of the same
+   * revision, and are then not in the result; when that fails half way, the pieces so far have been handed over.
+   */
+  list(prefix: string, onPage?: (entries: readonly KvEntry[]) => void): Promise<KvList>;
   /** Those of the keys that exist, in one request for MAX_TRANSACTION_SIZE of them. */
   getAll(keys: readonly string[]): Promise<Map<string, KvEntry>>;
   /** Writes, whatever was there. Returns the revision. */
@@ -136,6 +145,8 @@ export interface Kvstore extends Component {
 
 /** How long the keys of a client that has gone stay: longer than an agent's upgrade, shorter than a lunch. */
 export const SESSION_TTL_MS = 15 * 60_000;
+/** How long a store that is away may hold up the end of a client. */
+export const LEAVE_MS = 2_000;
 /** How long a caller waits for a lock. */
 export const LOCK_TIMEOUT_MS = 60_000;
 

@@ -12,6 +12,10 @@ class ScriptedStore {
   entries = new Map<string, KvEntry>();
   revision = 0;
   failures = 0;
+  /** How many entries a list hands over at a time; 0: all, as its result. */
+  pageEntries = 0;
+  /** After so many pages the next list fails, once. */
+  failsAfterPages = 0;
   handlers: WatchHandlers | undefined;
   /** One event a revision, from `#first` on. */
   #history: KvEvent[] = [];
@@ -24,14 +28,24 @@ class ScriptedStore {
   duringList: (() => void) | undefined;
   loseSession: (() => void) | undefined;
 
-  list(): Promise<KvList> {
+  list(_prefix: string, onPage?: (entries: readonly KvEntry[]) => void): Promise<KvList> {
     if (this.failures > 0) {
       this.failures--;
       return Promise.reject(new Error('away'));
     }
     this.lists++;
     this.duringList?.();
-    return Promise.resolve({ entries: [...this.entries.values()], revision: this.revision });
+    const entries = [...this.entries.values()];
+    const { revision } = this;
+    if (this.pageEntries === 0 || onPage === undefined) return Promise.resolve({ entries, revision });
+    for (let pages = 1; entries.length > 0; pages++) {
+      onPage(entries.splice(0, this.pageEntries));
+      if (pages === this.failsAfterPages) {
+        this.failsAfterPages = 0;
+        return Promise.reject(new Error('away'));
+      }
+    }
+    return Promise.resolve({ entries, revision });
   }
 
   watch(_prefix: string, fromRevision: number, handlers: WatchHandlers): Watch {
@@ -146,8 +160,55 @@ test('after a watch that ended as compacted the difference is told, and nothing 
   store.delete('p/gone');
   store.put('p/new', '1');
   await settle();
-  assert.deepEqual(told, ['delete p/gone 1', 'put p/changed 1>2', 'put p/new new>1']);
+  assert.deepEqual(told, ['put p/changed 1>2', 'put p/new new>1', 'delete p/gone 1']);
   assert.equal(store.watchedFrom.at(-1), store.revision + 1);
+  await prefix.stop();
+});
+
+test('what is kept of entries is up to the listener; without values all is told again after a lost session', async () => {
+  const store = new ScriptedStore();
+  store.pageEntries = 2;
+  for (const key of ['p/a', 'p/b', 'p/c']) store.put(key, '1');
+  const told: string[] = [];
+  const prefix = new WatchedPrefix<{ readonly modRevision: number; readonly first: string }>({
+    store,
+    prefix: 'p/',
+    clock: new ManualClock(),
+    log: silentLogger,
+    keep: ({ modRevision, value }) => ({ modRevision, first: value.slice(0, 1) }),
+    listener: {
+      onPut: ({ first }, old) => told.push(`${old?.first ?? 'new'}>${first}`),
+      onDelete: ({ first }) => told.push(`${first}>gone`),
+    },
+  });
+  await prefix.start(new AbortController().signal);
+  assert.deepEqual(told.splice(0), ['new>1', 'new>1', 'new>1']);
+  store.put('p/a', '234');
+  store.end('compacted');
+  store.delete('p/b');
+  await settle();
+  assert.deepEqual(told.splice(0), ['1>2', '1>gone']);
+  store.loseSession?.();
+  await settle();
+  assert.deepEqual(told, ['2>2', '1>1']);
+  await prefix.stop();
+});
+
+test('a list that fails after some pages goes on being tried, and what has gone is told only after a whole one', async () => {
+  const store = new ScriptedStore();
+  store.pageEntries = 1;
+  for (const key of ['p/a', 'p/b', 'p/c']) store.put(key, '1');
+  const { prefix, told, clock } = follow(store);
+  await prefix.start(new AbortController().signal);
+  told.length = 0;
+  store.failsAfterPages = 1;
+  store.end('compacted');
+  store.put('p/a', '2');
+  store.delete('p/c');
+  await settle();
+  assert.deepEqual(told, ['put p/a 1>2']);
+  await clock.advance(10_000);
+  assert.deepEqual(told, ['put p/a 1>2', 'delete p/c 1']);
   await prefix.stop();
 });
 
@@ -186,7 +247,7 @@ test('after a lost session everything is listed, because the store may have begu
   store.put('p/a', 'another, of the same revision');
   store.loseSession!();
   await settle();
-  assert.deepEqual(told, ['delete p/b 1', 'put p/a 1>another, of the same revision']);
+  assert.deepEqual(told, ['put p/a 1>another, of the same revision', 'delete p/b 1']);
   store.put('p/c', '1');
   assert.equal(told.at(-1), 'put p/c new>1');
   await prefix.stop();

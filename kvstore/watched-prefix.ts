@@ -4,54 +4,71 @@
  * List-then-watch: a cache of all keys below a prefix that follows the store.
  *
  * The first list is told as puts; then come changes as they happen. A watch that is lost goes on where it ended. When
- * the store no longer has what came after that, the prefix is listed again and the difference is told: what has gone as
- * deletes, what is new or was written since as puts. So listeners see every key's last state, but not every state between.
+ * the store no longer has what came after that, the prefix is listed again and the difference is told: what is new or was
+ * written since as puts, what has gone as deletes. So listeners see every key's last state, but not every state between.
+ *
+ * What is kept of an entry is up to the listener (`keep`): of a large prefix that should be little.
  */
 import { Controller } from '../runtime/controller.ts';
 import { systemClock, type Clock } from '../runtime/clock.ts';
 import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
-import type { KvEntry, KvEvent, KvList, Kvstore, Watch } from './kvstore.ts';
+import type { KvEntry, KvEvent, Kvstore, Watch } from './kvstore.ts';
 
 /** What happens while nobody follows is known late: not as patient as other work. */
 const RETRY = { minBackoffMs: 250, maxBackoffMs: 5_000 };
 /** How long a start that may do without a list waits for it. */
 const PATIENCE_MS = 5_000;
 
-export interface PrefixListener {
+/** What a cache has to know of an entry. */
+export interface KeptEntry {
+  readonly modRevision: number;
+  /** Without it an entry whose revision a store that has lost its data may have given anew is told again. */
+  readonly value?: string;
+}
+
+export interface PrefixListener<Kept> {
   /** `old`: what the cache held before. Must not throw. */
-  onPut(entry: KvEntry, old: KvEntry | undefined): void;
+  onPut(entry: Kept, old: Kept | undefined): void;
   /** `old`: the last known entry. Must not throw. */
-  onDelete(old: KvEntry): void;
+  onDelete(old: Kept): void;
   /** A list has been told: all that is in the cache is so, as of then. Must not throw. */
   onListed?(): void;
 }
 
-export interface WatchedPrefixOptions {
+interface Following<Kept> {
   readonly store: Pick<Kvstore, 'list' | 'watch' | 'onSessionLost'> & Partial<Pick<Kvstore, 'isConnected'>>;
   readonly prefix: string;
-  readonly listener: PrefixListener;
+  readonly listener: PrefixListener<Kept>;
   readonly log: Logger;
   readonly clock?: Clock;
   /** @default false: `start` does not wait for a store that is away. */
   readonly mayStartWithout?: boolean;
 }
 
-export class WatchedPrefix implements Component {
+/** `keep`: makes of an entry what the cache holds and the listener is told. Must not throw. @default the entry itself */
+export type WatchedPrefixOptions<Kept extends KeptEntry = KvEntry> = Following<Kept> &
+  (KvEntry extends Kept ? { readonly keep?: (entry: KvEntry) => Kept } : { readonly keep: (entry: KvEntry) => Kept });
+
+export class WatchedPrefix<Kept extends KeptEntry = KvEntry> implements Component {
   readonly name: string;
-  readonly #options: WatchedPrefixOptions;
-  readonly #entries = new Map<string, KvEntry>();
+  readonly #options: Following<Kept>;
+  readonly #keep: (entry: KvEntry) => Kept;
+  readonly #entries = new Map<string, Kept>();
   readonly #sync: Controller;
   #watch: Watch | undefined;
   /** Revision after the last one that is known here. */
   #next = 0;
   #mustList = true;
+  /** Revisions of before may have been given anew. */
+  #isNewStore = false;
   #isListed = false;
   #onListed: (() => void) | undefined;
   #unsubscribe: (() => void) | undefined;
 
-  constructor(options: WatchedPrefixOptions) {
+  constructor(options: WatchedPrefixOptions<Kept>) {
     this.#options = options;
+    this.#keep = options.keep ?? ((entry) => entry as KeptEntry as Kept);
     this.name = `watch ${options.prefix}`;
     const { log, clock } = options;
     this.#sync = new Controller({ name: this.name, run: () => this.#follow(), log, ...RETRY, ...(clock && { clock }) });
@@ -88,7 +105,7 @@ export class WatchedPrefix implements Component {
   }
 
   /** What the cache holds; not to be changed. */
-  get entries(): ReadonlyMap<string, KvEntry> {
+  get entries(): ReadonlyMap<string, Kept> {
     return this.#entries;
   }
 
@@ -104,12 +121,12 @@ export class WatchedPrefix implements Component {
     this.#watch = undefined;
     if (this.#mustList) {
       this.#mustList = false; // set again while we list: list again
-      const list = await store.list(prefix).catch((error: unknown) => {
+      try {
+        await this.#list();
+      } catch (error) {
         this.#mustList = true;
         throw error;
-      });
-      this.#replace(list);
-      this.#next = list.revision + 1;
+      }
       this.#isListed = true;
       this.#options.listener.onListed?.();
       this.#onListed?.();
@@ -140,34 +157,51 @@ export class WatchedPrefix implements Component {
   /** A store that does not know our session may have lost everything, and its revisions begun anew. */
   #distrust(): void {
     this.#mustList = true;
+    this.#isNewStore = true;
     this.#sync.trigger();
   }
 
-  #replace(list: KvList): void {
-    const present = new Set(list.entries.map(({ key }) => key));
-    for (const key of [...this.#entries.keys()]) {
-      if (!present.has(key)) this.#apply({ type: 'delete', key, modRevision: list.revision });
-    }
-    for (const entry of list.entries) {
-      const known = this.#entries.get(entry.key);
-      // The value, too: a store that has lost its data counts from the beginning.
-      const isKnown = known?.modRevision === entry.modRevision && known.value === entry.value;
-      if (!isKnown) this.#apply({ type: 'put', entry });
+  async #list(): Promise<void> {
+    const { store, prefix } = this.#options;
+    const isNewStore = this.#isNewStore;
+    this.#isNewStore = false; // set again while we list: list again
+    /** What may have gone. */
+    const missing = new Set(this.#entries.keys());
+    const take = (entries: readonly KvEntry[]): void => {
+      for (const entry of entries) {
+        missing.delete(entry.key);
+        const known = this.#entries.get(entry.key);
+        const isSame = known?.value === undefined ? !isNewStore : known.value === entry.value;
+        if (known?.modRevision !== entry.modRevision || !isSame) this.#put(entry);
+      }
+    };
+    try {
+      const list = await store.list(prefix, take);
+      take(list.entries);
+      for (const key of missing) this.#delete(key);
+      this.#next = list.revision + 1;
+    } catch (error) {
+      this.#isNewStore ||= isNewStore;
+      throw error;
     }
   }
 
   #apply(event: KvEvent): void {
-    const { listener } = this.#options;
-    if (event.type === 'put') {
-      const { entry } = event;
-      const old = this.#entries.get(entry.key);
-      this.#entries.set(entry.key, entry);
-      listener.onPut(entry, old);
-      return;
-    }
-    const old = this.#entries.get(event.key);
+    if (event.type === 'put') this.#put(event.entry);
+    else this.#delete(event.key);
+  }
+
+  #put(entry: KvEntry): void {
+    const old = this.#entries.get(entry.key);
+    const kept = this.#keep(entry);
+    this.#entries.set(entry.key, kept);
+    this.#options.listener.onPut(kept, old);
+  }
+
+  #delete(key: string): void {
+    const old = this.#entries.get(key);
     if (old === undefined) return;
-    this.#entries.delete(event.key);
-    listener.onDelete(old);
+    this.#entries.delete(key);
+    this.#options.listener.onDelete(old);
   }
 }
