@@ -3,19 +3,18 @@
 /**
  * `make bench`: everything that docs/benchmarks.md reports, in one run on one lab.
  *
- *     node tests/perf/bench.ts [--only traffic,run,agent] [--quick] [--no-agent] [--keep-docs]
+ *     node tests/perf/bench.ts [--only traffic,cross,run,agent] [--quick] [--no-agent] [--keep-docs]
  *
  * Sections that are compared with each other are interleaved: round by round every path and network has its turn.
  * A full run writes its tables to docs/benchmarks.md; one with --only, --quick or --no-agent only prints them.
  */
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeError } from '../../errors/cilium-error.ts';
 import { Lab } from '../../lab/lab.ts';
 import type { LabNode } from '../../lab/node.ts';
-import { Traffic } from '../traffic/traffic.ts';
 import { measureAgent } from './agent-section.ts';
+import { measureCrossNode } from './cross-node-section.ts';
 import { measureJoins } from './join-section.ts';
 import {
   bareBridge,
@@ -27,12 +26,13 @@ import {
   withoutDnsRules,
 } from './paths.ts';
 import { agentGoals, type Goal, goalTable, runGoals, trafficGoals } from './goals.ts';
+import { importPolicy, mustBeEnforced, policyEnds } from './policy.ts';
 import { agentTable, runTable, trafficTables, writeResults } from './report.ts';
 import { measureRuns } from './run-section.ts';
 import { measureTraffic } from './traffic-section.ts';
 
 const DOCUMENT = join(import.meta.dirname, '../../docs/benchmarks.md');
-const SECTIONS = ['traffic', 'run', 'agent'] as const;
+const SECTIONS = ['traffic', 'cross', 'run', 'agent'] as const;
 type SectionName = (typeof SECTIONS)[number];
 
 const FULL = { trafficRounds: 9, trafficSeconds: 0.8, runRounds: 15, joins: 50, agentStarts: 9, idleSeconds: 20 };
@@ -47,30 +47,6 @@ const QUICK: typeof FULL = {
 
 /** Docker networks of the node, by the names they get there. */
 const NETWORKS = { user: 'user-bridge', dual: 'dual-bridge', cilium: 'cilium-net' };
-const PORT = '7000';
-const FORBIDDEN_PORT = 7005;
-/** The client may reach the server on one port, enforced where it leaves and where it arrives. */
-const POLICY = [
-  {
-    endpointSelector: { matchLabels: { id: 'bench-server' } },
-    ingress: [
-      {
-        fromEndpoints: [{ matchLabels: { id: 'bench-client' } }],
-        toPorts: [{ ports: [{ port: PORT, protocol: 'TCP' }] }],
-      },
-    ],
-  },
-  {
-    endpointSelector: { matchLabels: { id: 'bench-client' } },
-    egress: [
-      {
-        toEndpoints: [{ matchLabels: { id: 'bench-server' } }],
-        toPorts: [{ ports: [{ port: PORT, protocol: 'TCP' }] }],
-      },
-    ],
-  },
-];
-
 interface Settings {
   sections: readonly SectionName[];
   sizes: typeof FULL;
@@ -106,7 +82,6 @@ async function makeNetworks(node: LabNode, agent: boolean): Promise<void> {
   if (agent) await node.docker(['network', 'create', '-d', 'cilium', '--ipam-driver', 'cilium', NETWORKS.cilium]);
 }
 
-const POLICY_ENDS = { network: NETWORKS.cilium, clientLabel: 'id=bench-client', serverLabel: 'id=bench-server' };
 const PATH_NAMES = {
   base: 'bare veth pair',
   baseWithDns: "bare veth pair, Docker's DNS rules",
@@ -115,6 +90,8 @@ const PATH_NAMES = {
   policyWithoutDns: "the same, without Docker's DNS rules",
 };
 
+const BASES = { base: PATH_NAMES.base, short: 'bare', stream: PATH_NAMES.bridge };
+
 /** Adds to `paths` one by one, so that the caller can remove those that stand when a later one fails. */
 async function makePaths(node: LabNode, agent: boolean, paths: Path[]): Promise<void> {
   paths.push(await bareVeth(), await bareVethWithDnsRules(), await bareBridge());
@@ -122,25 +99,12 @@ async function makePaths(node: LabNode, agent: boolean, paths: Path[]): Promise<
   paths.push(await containerPath(node, PATH_NAMES.bridge, { network: NETWORKS.dual }));
   if (!agent) return;
   paths.push(await containerPath(node, 'cilium, no policy', { network: NETWORKS.cilium }));
-  const enforced = await containerPath(node, PATH_NAMES.policy, POLICY_ENDS);
+  const enforced = await containerPath(node, PATH_NAMES.policy, policyEnds(NETWORKS.cilium));
   paths.push(enforced);
-  const file = join(node.machine.dir, 'bench-policy.json');
-  writeFileSync(file, JSON.stringify(POLICY));
-  await node.cilium(['policy', 'import', file]);
+  await importPolicy(node);
   await mustBeEnforced(enforced);
-  const pure = await containerPath(node, PATH_NAMES.policyWithoutDns, POLICY_ENDS);
+  const pure = await containerPath(node, PATH_NAMES.policyWithoutDns, policyEnds(NETWORKS.cilium));
   paths.push(await withoutDnsRules(pure));
-}
-
-/** A benchmark of a policy that does not hold would be worth nothing. */
-async function mustBeEnforced(path: Path): Promise<void> {
-  const listening = await Traffic.start(path.server, 'server', { port: FORBIDDEN_PORT });
-  for (const addr of [path.addresses.ipv4, path.addresses.ipv6]) {
-    if (addr === undefined) throw new Error(`${path.name}: the server has no IPv6 address`);
-    const probe = await Traffic.run(path.client, 'probe', { addr, port: FORBIDDEN_PORT, duration: 0.5 });
-    if (probe.through > 0) throw new Error(`${path.name}: the policy is not enforced: ${JSON.stringify(probe)}`);
-  }
-  await listening.stop();
 }
 
 /** What one section has to say. */
@@ -157,12 +121,18 @@ async function trafficSection(node: LabNode, settings: Settings): Promise<Sectio
   try {
     await makePaths(node, settings.agent, paths);
     const series = await measureTraffic(paths, { rounds, seconds, onProgress: progress });
-    const text = `n = ${rounds} rounds of ${seconds} s\n\n${trafficTables(paths, series, PATH_NAMES)}`;
+    const text = `n = ${rounds} rounds of ${seconds} s\n\n${trafficTables(paths, series, BASES)}`;
     return { text, goals: settings.agent ? trafficGoals(series, PATH_NAMES) : [] };
   } finally {
     monitor?.kill();
     for (const path of paths) await path.remove();
   }
+}
+
+/** On labs of its own. */
+function crossSection(settings: Settings): Promise<Section> {
+  const { trafficRounds: rounds, trafficSeconds: seconds } = settings.sizes;
+  return measureCrossNode({ rounds, seconds, onProgress: progress });
 }
 
 async function runSection(node: LabNode, settings: Settings): Promise<Section> {
@@ -207,6 +177,7 @@ async function main(): Promise<void> {
     await makeNetworks(node, settings.agent);
     const sections: Section[] = [];
     if (settings.sections.includes('traffic')) sections.push(await trafficSection(node, settings));
+    if (settings.sections.includes('cross') && settings.agent) sections.push(await crossSection(settings));
     if (settings.sections.includes('run')) sections.push(await runSection(node, settings));
     if (settings.sections.includes('agent') && settings.agent) sections.push(await agentSection(node, settings));
     const goals = goalTable(sections.flatMap((section) => section.goals));

@@ -55,6 +55,24 @@ export function trafficGoals(series: Series, names: PathNames): Goal[] {
   ];
 }
 
+/** Of two nodes. `overlay`: the path that is held against the device `vxlan`. */
+export function crossNodeGoals(series: Series, { vxlan, overlay }: { vxlan: string; overlay: string }): Goal[] {
+  const goals = (family: Family, title: string): Goal[] => {
+    const cpu = [overlay, vxlan].map((path) => series.of(seriesName(path, family, 'stream cpu')));
+    const what = `${title} across nodes, VXLAN with policy vs raw VXLAN device`;
+    return [
+      {
+        what: `${what}: request/response`,
+        measured: speedRatio(series, family, 'rr cpu', overlay, vxlan),
+        least: 0.95,
+        digits: 2,
+      },
+      { what: `${what}: CPU per byte`, measured: medianRatio(cpu[0]!, cpu[1]!), most: 1.1, digits: 2 },
+    ];
+  };
+  return [...goals('ipv4', 'IPv4'), ...goals('ipv6', 'IPv6')];
+}
+
 export function runGoals(series: Series, cilium: string, dualStack: string): Goal[] {
   const measured = medianRatio(series.of(cilium), series.of(dualStack));
   return [{ what: '`docker run` vs user-defined dual-stack bridge', measured, most: 1, digits: 2 }];

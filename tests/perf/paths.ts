@@ -51,7 +51,7 @@ export async function withoutDnsRules(path: Path): Promise<Path> {
   return { ...path, addresses: { ipv4: path.addresses.ipv4 } };
 }
 
-async function nft(place: Place, commands: string): Promise<void> {
+export async function nft(place: Place, commands: string): Promise<void> {
   await output(['nsenter', `--net=${namespaceFile(place)}`, 'nft', '-f', '-'], { input: commands });
 }
 
@@ -59,8 +59,8 @@ async function nft(place: Place, commands: string): Promise<void> {
 export function bareBridge(): Promise<Path> {
   return namespacePath('bare bridge', ['ba', 'bb', 'br'], async (a, b, bridge) => {
     await ipBatch([
-      `link add eth0 netns ${a} type veth peer name left netns ${bridge!}`,
-      `link add eth0 netns ${b} type veth peer name right netns ${bridge!}`,
+      `link add eth0 netns ${a} type veth peer name left netns ${bridge}`,
+      `link add eth0 netns ${b} type veth peer name right netns ${bridge}`,
     ]);
     const ports = ['left', 'right'].map((port) => `link set dev ${port} master br0 up`);
     await ipBatch(['link add br0 type bridge mcast_snooping 0', 'link set br0 up', ...ports], bridge);
@@ -68,17 +68,17 @@ export function bareBridge(): Promise<Path> {
 }
 
 /** Namespaces of our own, the first two with an eth0 each that `wire` has put there. */
-async function namespacePath(
+export async function namespacePath(
   name: string,
   suffixes: readonly string[],
-  wire: (a: string, b: string, third?: string) => Promise<void>,
+  wire: (a: string, b: string, ...others: string[]) => Promise<void>,
 ): Promise<Path> {
   const all = suffixes.map((suffix) => `perf-${suffix}-${process.pid}`);
-  const [a, b, third] = all as [string, string, string?];
+  const [a, b, ...others] = all as [string, string, ...string[]];
   const remove = () => ipBatch(all.map((namespace) => `netns del ${namespace}`));
   await ipBatch(all.map((namespace) => `netns add ${namespace}`));
   try {
-    await wire(a, b, third);
+    await wire(a, b, ...others);
     await ipBatch(hostCommands(1), a);
     await ipBatch(hostCommands(2), b);
   } catch (error) {
@@ -99,7 +99,7 @@ function hostCommands(host: number): string[] {
   return ['link set lo up', 'link set eth0 up', ...addresses];
 }
 
-async function ipBatch(commands: readonly string[], namespace?: string): Promise<void> {
+export async function ipBatch(commands: readonly string[], namespace?: string): Promise<void> {
   await output(['ip', ...(namespace === undefined ? [] : ['-n', namespace]), '-batch', '-'], {
     input: `${commands.join('\n')}\n`,
   });
@@ -113,20 +113,30 @@ export interface ContainerPathOptions {
 }
 
 /** Two containers on one Docker network. */
-export async function containerPath(node: LabNode, name: string, options: ContainerPathOptions): Promise<Path> {
+export function containerPath(node: LabNode, name: string, options: ContainerPathOptions): Promise<Path> {
+  return nodesPath([node, node], name, options);
+}
+
+/** A container of the first node that talks to one of the second, on networks of the same name. */
+export async function nodesPath(
+  [clientNode, serverNode]: readonly [LabNode, LabNode],
+  name: string,
+  options: ContainerPathOptions,
+): Promise<Path> {
   const { network, clientLabel = 'id=plain', serverLabel = 'id=plain' } = options;
-  const start = (label: string) =>
+  const start = (node: LabNode, label: string) =>
     node.docker(['run', '-d', '--network', network, '-l', label, 'busybox', 'sleep', '2147483647']);
-  const server = await start(serverLabel);
-  const client = await start(clientLabel);
-  const serverPid = await pidOf(node, server);
+  const server = await start(serverNode, serverLabel);
+  const client = await start(clientNode, clientLabel);
+  const serverPid = await pidOf(serverNode, server);
   return {
     name,
-    client: { pid: await pidOf(node, client) },
+    client: { pid: await pidOf(clientNode, client) },
     server: { pid: serverPid },
-    addresses: await addressesOf(node, server),
+    addresses: await addressesOf(serverNode, server),
     remove: async () => {
-      await node.docker(['rm', '-f', client, server]);
+      await serverNode.docker(['rm', '-f', server]);
+      await clientNode.docker(['rm', '-f', client]);
     },
   };
 }
