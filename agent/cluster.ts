@@ -150,18 +150,15 @@ export class Cluster {
     this.network.changed();
   }
 
-  /** To be started before the datapath: makes sure that the node's range is known. */
+  /** To be started after the store and before the datapath: makes sure that the node's range is known. */
   get early(): Component {
-    const { store } = this.#deps;
     return {
       name: 'node-range',
       start: async (signal) => {
         await this.local.load();
-        if (this.local.hasRanges) return;
-        await store.start(signal);
-        await this.nodes.claim(signal);
+        if (!this.local.hasRanges) await this.nodes.claim(signal);
       },
-      stop: () => store.stop(),
+      stop: () => Promise.resolve(),
     };
   }
 

@@ -71,6 +71,7 @@ export class NodeRegistry implements Component {
   readonly #stop = new AbortController();
   #problem: CiliumError | undefined;
   #isClaimed = false;
+  #isFresh = false;
   #announced = '';
   #unsubscribe: (() => void) | undefined;
 
@@ -88,7 +89,7 @@ export class NodeRegistry implements Component {
     this.#announcer = new Controller({
       ...common,
       name: 'node-announce',
-      run: () => this.claim(),
+      run: () => this.#announce(),
       intervalMs: ANNOUNCE_INTERVAL_MS,
       ...ANNOUNCE_RETRY,
     });
@@ -96,36 +97,35 @@ export class NodeRegistry implements Component {
       ...common,
       store,
       prefix: this.#prefix,
-      listener: { onPut: (entry) => this.#onPut(entry), onDelete: ({ key }) => this.#onDelete(key) },
+      mayStartWithout: true,
+      listener: {
+        onPut: (entry) => this.#onPut(entry),
+        onDelete: ({ key }) => this.#onDelete(key),
+        onListed: () => this.#onListed(),
+      },
     });
   }
 
   /**
-   * Claims and follows. While the store is away a node that has claimed its ranges before starts with what it remembers,
-   * and does both later. Throws `InUse` when another node has what this one needs.
+   * Claims and follows. While the store is away a node that has claimed its ranges before starts with what it remembers, and
+   * does both later. Throws `InUse` when another node has what this one needs.
    */
   async start(signal: AbortSignal): Promise<void> {
     const { store, local, log } = this.#options;
     for (const node of await this.#remembered.load()) {
       if (node.cluster === local.cluster && node.name !== local.name) this.#upsert(node);
     }
-    const remembered = [...this.#others.keys()];
     const mayWait = local.isKnown && local.hasRanges;
     try {
       if (!this.#isClaimed) await this.claim(signal);
     } catch (error) {
       if (!mayWait || !isAway(error)) throw error;
-      log.warn('Start with the nodes known before: the store is away', { nodes: remembered.length, error });
+      log.warn('Start with the nodes known before: the store is away', { nodes: this.#others.size, error });
     }
     this.#unsubscribe = store.onSessionLost(() => this.#announcer.trigger());
+    this.#isFresh = this.#isClaimed;
     this.#announcer.start();
-    const listed = this.#watched.start(this.#stop.signal).then(() => {
-      for (const name of remembered) {
-        if (!this.#watched.entries.has(nodeKey(local.cluster, name))) this.#leave(name);
-      }
-    });
-    if (this.#isClaimed) await listed;
-    else listed.catch((error: unknown) => log.debug('Nodes were not listed', { error }));
+    await this.#watched.start(this.#stop.signal);
   }
 
   /** Our key stays for the time of its lease, so that a restart goes unnoticed. */
@@ -214,14 +214,22 @@ export class NodeRegistry implements Component {
   async claim(signal: AbortSignal = this.#stop.signal): Promise<void> {
     await this.#claims.run(async () => {
       signal.throwIfAborted();
-      try {
-        await this.#claim(signal);
-        this.#problem = undefined;
-      } catch (error) {
-        if (isCiliumError(error) && !isAway(error)) this.#problem = error;
-        throw error;
-      }
+      await this.#claim(signal);
+      this.#problem = undefined;
     });
+  }
+
+  /** The first time is right after a claim, usually. */
+  async #announce(): Promise<void> {
+    const isFresh = this.#isFresh;
+    this.#isFresh = false;
+    if (isFresh) return;
+    try {
+      await this.claim();
+    } catch (error) {
+      if (isCiliumError(error) && !isAway(error)) this.#problem = error;
+      throw error;
+    }
   }
 
   async #claim(signal: AbortSignal): Promise<void> {
@@ -274,6 +282,12 @@ export class NodeRegistry implements Component {
     }
     const node = this.#decode(entry);
     if (node !== undefined) this.#upsert(node);
+  }
+
+  /** Nodes that were remembered, and have no key, are as gone as those whose key vanishes. */
+  #onListed(): void {
+    const { cluster } = this.#options.local;
+    for (const name of this.#others.keys()) if (!this.#watched.entries.has(nodeKey(cluster, name))) this.#leave(name);
   }
 
   #onDelete(key: string): void {
