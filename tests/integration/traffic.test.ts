@@ -55,7 +55,7 @@ test('privileged: TCP clients report rates and no failure on a wire that works',
     assert.ok(rr.count > 0 && rr.p50Ns > 0 && rr.p50Ns <= rr.p99Ns, addr);
     const crr = await Traffic.run(client, 'crr', { addr, duration: 0.2, rate: 200, stallMs: 1000 });
     assert.ok(crr.count > 0, addr);
-    assert.deepEqual([crr.failed, crr.slow], [0, 0], addr);
+    assert.deepEqual([crr.failed, crr.slow, crr.retransmits], [0, 0, 0], addr);
     const stream = await Traffic.run(client, 'stream', { addr, duration: 0.2 });
     assert.ok(stream.bytes > 0 && stream.cpuNsPerByte > 0, addr);
     const checked = await Traffic.run(client, 'tcp-stream', { addr, duration: 0.2, size: 100, stallMs: 1000 });
@@ -95,7 +95,7 @@ test('privileged: a cut wire is noticed by the datagram counter, the stream and 
   assert.equal(received.socketDrops, 0);
   assert.ok(stalled.stalls >= 1, JSON.stringify(stalled));
   assert.equal(stalled.bytesBack, stalled.bytesSent);
-  assert.ok(slow.slow + slow.failed >= 1, JSON.stringify(slow));
+  assert.ok(slow.slow + slow.failed >= 1 && slow.retransmits >= 1, JSON.stringify(slow));
 });
 
 test('privileged: the prober sees packets that get through, and none when they are dropped', { skip }, async (t) => {

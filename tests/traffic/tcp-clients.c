@@ -71,15 +71,20 @@ void run_rr(const struct options *o)
 /* One connection from connect() to the server's FIN. The server closes first, so that it keeps TIME_WAIT and this end
  * never runs out of ports.
  */
-static bool connect_request_close(const struct address *to)
+static bool connect_request_close(const struct address *to, struct retransmits *sum)
 {
 	char byte = 'x';
 	int fd = open_connection(to, MODE_ONCE, CONNECT_TIMEOUT_MS);
 	bool ok = fd >= 0 && write_full(fd, &byte, 1) && read_full(fd, &byte, 1) &&
 		  !read_full(fd, &byte, 1) && errno == 0;
 
-	if (fd >= 0)
+	if (fd >= 0) {
+		struct retransmits these = tcp_retransmits(fd);
+
+		sum->all += these.all;
+		sum->needless += these.needless;
 		close(fd);
+	}
 	return ok;
 }
 
@@ -89,6 +94,7 @@ void run_crr(const struct options *o)
 	struct histogram *latency = histogram_new();
 	uint64_t server_cpu = server_cpu_ns(o), cpu = process_cpu_ns();
 	uint64_t count = 0, failed = 0, slow = 0, slowest = 0, begin = start_clock(o), end = begin, taken;
+	struct retransmits retransmits = {};
 	int last_errno = 0;
 
 	while (!stopping) {
@@ -97,7 +103,7 @@ void run_crr(const struct options *o)
 		if (o->rate)
 			sleep_until(begin + (count + failed) * NS_PER_S / o->rate);
 		before = now_ns();
-		if (connect_request_close(&to)) {
+		if (connect_request_close(&to, &retransmits)) {
 			count++;
 		} else {
 			failed++;
@@ -111,10 +117,11 @@ void run_crr(const struct options *o)
 	}
 	cpu = process_cpu_ns() - cpu + server_cpu_ns(o) - server_cpu;
 	printf("{\"count\":%lu,\"failed\":%lu,\"lastError\":\"%s\",\"slow\":%lu,\"slowestNs\":%lu,\"seconds\":%.6f,"
-	       "\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu,\"cpuNs\":%.1f}\n",
+	       "\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu,\"cpuNs\":%.1f,\"retransmits\":%u,\"needlessRetransmits\":%u}\n",
 	       count, failed, failed ? strerror(last_errno) : "", slow, slowest, (double)(end - begin) / 1e9,
 	       (double)count * 1e9 / (double)(end - begin), histogram_quantile(latency, 0.5),
-	       histogram_quantile(latency, 0.99), (double)cpu / (double)(count + failed));
+	       histogram_quantile(latency, 0.99), (double)cpu / (double)(count + failed),
+	       retransmits.all, retransmits.needless);
 }
 
 void run_stream(const struct options *o)

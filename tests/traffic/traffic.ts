@@ -57,6 +57,9 @@ export interface TrafficResults {
     p99Ns: number;
     /** Time on CPU of both ends for one connection. */
     cpuNs: number;
+    /** Of all connections, of SYNs too. */
+    retransmits: number;
+    needlessRetransmits: number;
   };
   stream: {
     bytes: number;
