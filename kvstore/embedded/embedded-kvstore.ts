@@ -39,6 +39,9 @@ export class EmbeddedKvstore implements Kvstore {
     await this.#openSession();
   }
 
+  /** This store is not away. */
+  leave(): void {}
+
   /** Leased keys stay for the time of the session, for whoever starts again in time. */
   stop(): Promise<void> {
     if (this.#leaseId !== undefined) this.#engine.letGo(this.#leaseId);

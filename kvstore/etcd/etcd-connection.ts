@@ -23,6 +23,10 @@ export class EtcdConnection {
   readonly endpoints: readonly EtcdEndpoint[];
   #current: number;
   readonly #gate = new Gate(LIMITS, systemClock);
+  /** How to fail what is not answered yet. */
+  readonly #unanswered = new Set<(error: CiliumError) => void>();
+  #leaving: NodeJS.Timeout | undefined;
+  #hasLeft = false;
   /** `random`: uniform in [0, 1); where to begin, so that nodes spread over members. */
   constructor(config: EtcdConfig, times: EtcdTimes, random: () => number = Math.random) {
     this.endpoints = checkConfig(config).map((url) => new EtcdEndpoint(url, config, times));
@@ -62,13 +66,38 @@ export class EtcdConnection {
     }
   }
 
+  /** What is not answered by then fails, and so does all that is asked later. */
+  leave(withinMs: number): void {
+    this.#leaving ??= setTimeout(() => {
+      this.#hasLeft = true;
+      for (const fail of this.#unanswered) fail(leftError());
+    }, withinMs);
+  }
+
+  /** The answer, unless `leave` ends the waiting for it. */
+  async answer<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#hasLeft) throw leftError();
+    const left = Promise.withResolvers<never>();
+    this.#unanswered.add(left.reject);
+    try {
+      return await Promise.race([work(), left.promise]);
+    } finally {
+      this.#unanswered.delete(left.reject);
+    }
+  }
+
   close(): void {
+    clearTimeout(this.#leaving);
+    this.#leaving = undefined;
+    this.#hasLeft = false;
     for (const endpoint of this.endpoints) endpoint.close();
   }
 
   #request<T>(what: string, service: EtcdService, method: string, message: unknown, isRepeatable: boolean): Promise<T> {
-    return this.#gate.run(() =>
-      this.#tryAll<T>(what, isRepeatable, (endpoint) => endpoint.request<T>(service, method, message)),
+    return this.answer(() =>
+      this.#gate.run(() =>
+        this.#tryAll<T>(what, isRepeatable, (endpoint) => endpoint.request<T>(service, method, message)),
+      ),
     );
   }
 
@@ -105,4 +134,8 @@ export class EtcdConnection {
       this.#current = (this.#current + 1) % this.endpoints.length;
     }
   }
+}
+
+function leftError(): CiliumError {
+  return new CiliumError('KvstoreUnavailable', 'the client of etcd is about to stop and waits no longer');
 }

@@ -7,6 +7,7 @@ import { systemClock, type Clock } from '../../runtime/clock.ts';
 import { backoffMs, Controller } from '../../runtime/controller.ts';
 import type { Logger } from '../../runtime/logger.ts';
 import {
+  LEAVE_MS,
   MAX_TRANSACTION_SIZE,
   SESSION_TTL_MS,
   type KvEntry,
@@ -115,10 +116,8 @@ export class EtcdKvstore implements Kvstore {
     return this.#session.size > 0;
   }
 
-  /** A first request to an etcd that hangs may last, too. */
   get startTimeoutMs(): number {
-    const { connectTimeoutMs, requestTimeoutMs } = this.#connection.times;
-    return connectTimeoutMs + 2 * requestTimeoutMs * this.#connection.endpoints.length;
+    return this.#connection.times.connectTimeoutMs + 2 * LEAVE_MS;
   }
 
   /** Tries for a while, unless waiting cannot help. */
@@ -134,9 +133,14 @@ export class EtcdKvstore implements Kvstore {
     this.#opening.start();
   }
 
+  leave(): void {
+    if (this.#isOpen) this.#connection.leave(LEAVE_MS);
+  }
+
   /** Leased keys stay for the time of the session, for whoever starts again in time. May be called twice. */
   async stop(): Promise<void> {
     if (!this.#isOpen) return;
+    this.leave();
     await this.#opening.stop();
     await this.#locks.stop();
     await this.#session.stop();
@@ -236,7 +240,7 @@ export class EtcdKvstore implements Kvstore {
     for (let attempt = 1, reminders = 0; ; attempt++) {
       signal.throwIfAborted();
       try {
-        await this.#open();
+        await this.#openWithin(begin + limitMs - this.#clock.monotonic());
         return;
       } catch (error) {
         signal.throwIfAborted();
@@ -255,6 +259,22 @@ export class EtcdKvstore implements Kvstore {
         }
         await this.#clock.sleep(delay, signal).catch(() => undefined);
       }
+    }
+  }
+
+  /** An etcd that hangs may answer later than that. */
+  async #openWithin(ms: number): Promise<void> {
+    const done = new AbortController();
+    const open = this.#open();
+    open.catch(() => undefined); // when nobody waits for it any more
+    const late = this.#clock.sleep(Math.max(ms, 0), done.signal).then(() => {
+      throw new CiliumError('KvstoreUnavailable', `etcd: no answer from ${this.#options.config.endpoints.join(', ')}`);
+    });
+    try {
+      await Promise.race([open, late]);
+    } finally {
+      done.abort();
+      late.catch(() => undefined);
     }
   }
 

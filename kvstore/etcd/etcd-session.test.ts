@@ -86,3 +86,23 @@ test('one that may not says after its time what to look at, and can be stopped b
   stop.abort(new Error('enough'));
   await assert.rejects(started, /enough/);
 });
+
+test('a client whose etcd hangs starts and stops in its time, and what waits for an answer is told', async () => {
+  await using world = await EtcdWorld.open({ size: 3 });
+  const times = { requestTimeoutMs: 60_000, pingMs: 60_000, patienceMs: 100 };
+  const client = await world.connect({}, times);
+  await client.put('a', '1', { leased: true });
+  await (await client.lock('l')).unlock();
+  for (const server of world.servers) server.hang();
+  const late = await world.connect({}, times, { mayStartWithout: true });
+  assert.equal(late.isConnected, false);
+  const waiting = [client.get('a'), client.lock('m'), late.put('b', '1')].map((work) =>
+    work.then(
+      () => 'done',
+      (error: unknown) => (isCiliumError(error, 'KvstoreUnavailable') ? 'told' : String(error)),
+    ),
+  );
+  client.leave();
+  await Promise.all([client.stop(), late.stop()]);
+  assert.deepEqual(await Promise.all(waiting), ['told', 'told', 'told']);
+});

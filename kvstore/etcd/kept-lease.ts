@@ -109,8 +109,8 @@ export class KeptLease {
       'leaseKeepAlive',
       timeoutMs,
     );
-    try {
-      return await new Promise<boolean>((resolve, reject) => {
+    const told = (): Promise<boolean> =>
+      new Promise<boolean>((resolve, reject) => {
         stream.on('error', (error) => {
           const failure = failed(what, error);
           if (isKind(failure, 'gone')) resolve(false);
@@ -120,6 +120,8 @@ export class KeptLease {
         stream.on('data', ({ TTL }) => resolve(Number(TTL) > 0));
         stream.write({ ID: leaseNumber(id) });
       });
+    try {
+      return await connection.answer(told);
     } finally {
       stream.end();
     }
