@@ -7,19 +7,16 @@
  * and identities are what they were; then endpoints get their policy, by differences; then ipcache follows; and only then
  * may Docker and people ask for anything.
  */
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Datapath } from '../datapath/datapath.ts';
 import { DriverServer } from '../driver/driver-server.ts';
 import { Networks } from '../driver/networks.ts';
 import { EndpointManager } from '../endpoint/endpoint-manager.ts';
-import { PolicyRealizer } from '../endpoint/policy-realizer.ts';
 import { EndpointStore } from '../endpoint/store.ts';
-import { LabelFilter, VOLATILE_DOCKER_PATTERNS } from '../identity/label-filter.ts';
 import {
   cidrLabels,
   GLOBAL_IDENTITY_MAX,
   GLOBAL_IDENTITY_MIN,
-  numericIdentity,
   RESERVED_IDENTITIES,
 } from '../identity/numeric-identity.ts';
 import { IpcacheWriter } from '../ipcache/ipcache-writer.ts';
@@ -31,12 +28,9 @@ import { IdentityCollector } from '../kvstore/allocator/identity-collector.ts';
 import type { Kvstore } from '../kvstore/kvstore.ts';
 import { ManualAccess } from '../kvstore/manual-access.ts';
 import { type IpAddress, Prefix } from '../net/ip.ts';
-import { PORT_LABEL_PATTERN } from '../policy/named-ports.ts';
-import { PolicyRepository } from '../policy/repository.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { Lifecycle, type Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
-import { re2 } from '../runtime/re2.ts';
 import { prepareStateFolder } from '../runtime/state-file.ts';
 import { Cluster } from './cluster.ts';
 import { ClusterAddresses } from './cluster-addresses.ts';
@@ -47,23 +41,19 @@ import { ConnectionPurger } from './connection-purger.ts';
 import { DockerEngine } from './docker.ts';
 import { DockerEndpoints } from './endpoint-hooks.ts';
 import { HostRoutes } from './host-routes.ts';
-import { CidrIdentities, Identities, isIdentityLabels } from './identities.ts';
+import { isIdentityLabels } from './identities.ts';
 import type { AgentKvstore } from './kvstore.ts';
-import { MemoryReturn } from './memory-return.ts';
 import { MonitorHub } from './monitor-hub.ts';
-import { PortNames } from './named-ports.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
 import { PolicyAnswers } from './why/policy-answers.ts';
-import { importLanguage, NO_PROXY_PORT, RESTORED_LANGUAGE } from './policy/policy-language.ts';
-import { PolicyFolder } from './policy/policy-folder.ts';
-import { PolicyIdentities } from './policy/policy-identities.ts';
-import { PolicyService } from './policy/policy-service.ts';
+import { buildPolicy } from './policy/policy-parts.ts';
 import { RestServer } from './rest/server.ts';
 import { SeenFlows } from './why/seen-flows.ts';
 import { Services } from './services.ts';
 import { StatusReport } from './status.ts';
+import { step } from './step.ts';
 import { StrandedContainers } from './stranded-containers.ts';
 
 const IDENTITY_RANGE = { min: GLOBAL_IDENTITY_MIN, max: GLOBAL_IDENTITY_MAX };
@@ -148,99 +138,16 @@ function components(
     log: subsystem('identity'),
     clock,
   });
-  const cidrIdentities = new CidrIdentities(localIdentities, ipcache.as('generated'));
-  const repository = new PolicyRepository({
-    enforcement: options.enablePolicy,
-    allowLocalhost: options.allowLocalhost,
-    cidrIdentities,
-    proxyPort: () => NO_PROXY_PORT,
-    dropsRedirects: true,
-  });
-  const policyIdentities = new PolicyIdentities({
-    set: (id, known) => datapath.identities.set(id, known),
-    list: () => datapath.identities.list(),
-  });
   const docker = new DockerEngine(options.dockerHost.replace('unix://', ''), clock);
-  const identities = new Identities({
-    allocator,
-    filter: new LabelFilter({
-      builtIn: [...VOLATILE_DOCKER_PATTERNS, PORT_LABEL_PATTERN],
-      patterns: options.labels,
-      regex: re2,
-    }),
-    consumer: {
-      addIdentity: (id, labels) => {
-        policyIdentities.learned(id);
-        repository.addIdentity(id, labels);
-      },
-      removeIdentity: (id) => {
-        policyIdentities.forgotten(id);
-        repository.removeIdentity(id);
-      },
+  const policyParts = buildPolicy({
+    ...{ options, allocator, localIdentities, ipcache, docker, clock },
+    datapath: () => datapath,
+    onFolderChange: (files, revision) => {
+      monitor.publish({ type: 'Policy updated', message: { files, revision } });
     },
-    portNames: new PortNames({
-      consumer: { setNamedPorts: (id, ports) => repository.setNamedPorts(id, ports) },
-      log: subsystem('policy'),
-    }),
-    syncPolicy: () => enforce(),
-    networkName: options.networkLabel ? (id) => docker.networkName(id) : undefined,
-  });
-  const realizer = new PolicyRealizer(
-    {
-      get revision() {
-        return repository.revision;
-      },
-      addSubject: (id) => repository.addSubject(numericIdentity(id)),
-      removeSubject: (id) => repository.removeSubject(numericIdentity(id)),
-      policyOf: (id) => repository.policyOf(numericIdentity(id)),
-      entries: (id) => repository.entries(numericIdentity(id)),
-      takeUpdates: () => repository.takePolicyUpdates(),
-    },
-    {
-      get maxEntries() {
-        return datapath.policy.maxEntries;
-      },
-      acquire: () => datapath.policy.tryAcquire(),
-      apply: (slot, changes) => datapath.policy.apply(slot, changes),
-      entries: (slot) => datapath.policy.entries(slot),
-      release: (slot) => datapath.policy.release(slot),
-    },
-    subsystem('policy'),
-  );
-  const memory = new MemoryReturn({ clock, log: subsystem('policy') });
-  /** What the repository now wants comes into force: policy maps first, then the addresses of new prefixes. */
-  const enforce = (): void => {
-    realizer.sync();
-    if (!realizer.isWaiting) {
-      cidrIdentities.publish();
-      policyIdentities.enforced();
-    }
-    memory.touch();
-  };
-  const parse = { regex: re2, language: importLanguage(options) };
-  const policy = new PolicyService({
-    repository,
-    enforce,
-    stateDir,
-    parse,
-    remembered: RESTORED_LANGUAGE,
-    watching: options.staticCnpPath !== '',
     log: subsystem('policy'),
   });
-  const policyFolder =
-    options.staticCnpPath === ''
-      ? undefined
-      : new PolicyFolder({
-          path: resolve(options.staticCnpPath),
-          stateDir,
-          parse,
-          policy,
-          onChange: (files) => {
-            monitor.publish({ type: 'Policy updated', message: { files, revision: repository.revision } });
-          },
-          log: subsystem('policy'),
-          clock,
-        });
+  const { repository, identities, policyIdentities, realizer, enforce, policy, policyFolder, memory } = policyParts;
 
   // Endpoints, networks and addresses.
   const purger = new ConnectionPurger(
@@ -528,16 +435,3 @@ const WORLD: readonly [Prefix, number][] = [
   [Prefix.parse('0.0.0.0/0'), RESERVED_IDENTITIES['world-ipv4']],
   [Prefix.parse('::/0'), RESERVED_IDENTITIES['world-ipv6']],
 ];
-
-/** Something to be done when its turn comes that is no class of its own. */
-function step(name: string, start: () => unknown, stop: () => unknown = () => undefined): Component {
-  return {
-    name,
-    start: async () => {
-      await start();
-    },
-    stop: async () => {
-      await stop();
-    },
-  };
-}
