@@ -4,8 +4,8 @@
  * A pretended machine: a process that holds a network, mount and UTS namespace of its own. Nothing on the real machine
  * names these namespaces (no `ip netns`, no mount): when the lab's control group is killed they are gone.
  *
- * Inside, /run is empty, /sys shows the own network, /sys/fs/bpf is an own bpffs. From outside, files and sockets of
- * the machine are reached through the link `<dir>/root`.
+ * Inside, /run is empty, /sys shows the own network, /sys/fs/bpf is an own bpffs, and there is no name server: the real
+ * one's cannot be reached. From outside, files and sockets of the machine are reached through the link `<dir>/root`.
  */
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -19,6 +19,8 @@ const HOLDER_SCRIPT = `set -e
 echo "$1" >/proc/sys/kernel/hostname
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/sys /run/docker/plugins
+echo '# no name server can be reached from here' >/run/resolv.conf
+[ ! -e /etc/resolv.conf ] || mount --bind /run/resolv.conf /etc/resolv.conf
 mount -t sysfs sysfs /run/sys
 mount --rbind /sys/fs/cgroup /run/sys/fs/cgroup
 mount --move /run/sys /sys

@@ -2,7 +2,7 @@
 
 /**
  * The application of examples/compose, as its README runs it: by docker-compose 1.29 on the system's engine, by
- * `docker compose` 2 on the newer ones.
+ * `docker compose` 2 on the newer ones; on one node, and then spread over two.
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
@@ -16,8 +16,9 @@ import { eventually, labForTests } from './support.ts';
 const { LAB_ENGINE: engine } = process.env;
 const EXAMPLE = join(HOME, 'examples/compose');
 
-const lab = labForTests();
+const lab = labForTests({ nodes: 2 });
 const node = new DockerNode(lab);
+const second = new DockerNode(lab, 2);
 
 /** The command that people with this engine have. */
 function composeCommand(): string[] {
@@ -36,25 +37,29 @@ function composeCommand(): string[] {
 }
 
 function compose(...args: string[]): Promise<string> {
+  return composeOn(node, ...args);
+}
+
+function composeOn({ lab: place }: DockerNode, ...args: string[]): Promise<string> {
   const images = { FRONTEND_IMAGE: 'web', BACKEND_IMAGE: 'web' };
   const command = [...composeCommand(), '-p', 'shop', '-f', join(EXAMPLE, 'docker-compose.yml'), ...args];
-  return node.lab.exec(command, { env: { ...node.lab.environment(), ...images } });
+  return place.exec(command, { env: { ...place.environment(), ...images } });
 }
 
 /** Names that the running containers of a service answer with: their short ids. */
-async function containers(service: string): Promise<string[]> {
+async function containers(service: string, on = node): Promise<string[]> {
   const filter = ['--filter', `label=com.docker.compose.service=${service}`];
-  return (await node.docker('ps', '-q', ...filter)).split('\n').filter(Boolean);
+  return (await on.docker('ps', '-q', ...filter)).split('\n').filter(Boolean);
 }
 
-async function only(service: string): Promise<string> {
-  const [container = '', ...more] = await containers(service);
+async function only(service: string, on = node): Promise<string> {
+  const [container = '', ...more] = await containers(service, on);
   assert.deepEqual(more, [], service);
   return container;
 }
 
-async function address(container: string): Promise<string> {
-  return (await node.inside(container)).ipv4[0]!.replace(/\/.*/, '');
+async function address(container: string, on = node): Promise<string> {
+  return (await on.inside(container)).ipv4[0]!.replace(/\/.*/, '');
 }
 
 /** How many identities the containers of each service have. */
@@ -121,11 +126,58 @@ test('privileged: a service made anew with other settings keeps its identity', a
   assert.deepEqual(JSON.parse(await node.lab.cilium(['identity', 'list', '-o', 'json'])), JSON.parse(before));
 });
 
+async function checkNothingIsLeft(on: DockerNode): Promise<void> {
+  assert.equal(await on.docker('ps', '-aq'), '');
+  assert.equal(await on.docker('network', 'ls', '-q', '--filter', 'driver=cilium'), '');
+  assert.deepEqual(await on.leases(), {});
+  await eventually(async () => assert.deepEqual(await on.links(), []));
+  assert.deepEqual(JSON.parse(await on.lab.cilium(['endpoint', 'list', '-o', 'json'])), []);
+}
+
 test('privileged: down leaves nothing', async () => {
   await compose('down', '-t', '0');
-  assert.equal(await node.docker('ps', '-aq'), '');
-  assert.equal(await node.docker('network', 'ls', '-q', '--filter', 'driver=cilium'), '');
-  assert.deepEqual(await node.leases(), {});
-  await eventually(async () => assert.deepEqual(await node.links(), []));
-  assert.deepEqual(JSON.parse(await node.lab.cilium(['endpoint', 'list', '-o', 'json'])), []);
+  await checkNothingIsLeft(node);
+});
+
+let addressesBefore = '';
+
+/** Keys of all addresses that the nodes have told each other. */
+function sharedAddresses(): Promise<string> {
+  return lab.member(1).etcdctl('get', '--prefix', '--keys-only', 'cilium/state/ip/v1/');
+}
+
+test('privileged: the services on two nodes find each other by name, under the same policy', async () => {
+  addressesBefore = await sharedAddresses();
+  await second.lab.cilium(['policy', 'import', join(EXAMPLE, 'policy.json')]);
+  await composeOn(node, 'up', '-d', '--scale', 'backend=2', 'backend');
+  await composeOn(second, 'up', '-d', 'frontend');
+  const backends = await containers('backend');
+  const frontend = await only('frontend', second);
+  await eventually(async () => {
+    const answer = await second.docker('exec', frontend, 'nslookup', 'backend');
+    for (const backend of backends) assert.ok(answer.includes(await address(backend)), answer);
+  });
+  for (const backend of backends) {
+    const to = await address(backend);
+    await eventually(async () => assert.equal(await second.ask(frontend, to), backend, 'by address'));
+    assert.equal(await second.ask(frontend, to, 8080), undefined, 'another port');
+  }
+  assert.ok(backends.includes((await second.ask(frontend, 'backend')) ?? ''), 'by name');
+  await second.docker('run', '-d', '--name', 'stranger', '--network', 'shop_shop', 'web');
+  assert.equal(await second.ask('stranger', 'backend'), undefined, 'another container of that node');
+  // Nobody has said anything about the frontend, so the backend may ask it.
+  await eventually(async () => assert.equal(await node.ask(backends[0]!, 'frontend'), frontend));
+});
+
+test('privileged: down on both nodes leaves nothing, and the names are gone', async () => {
+  const frontend = await only('frontend', second);
+  await composeOn(node, 'down', '-t', '0');
+  await eventually(async () => {
+    const { stdout } = await second.lab.run(['docker', 'exec', frontend, 'timeout', '5', 'nslookup', 'backend']);
+    assert.match(stdout, /can't find backend/);
+  });
+  await second.docker('rm', '-f', 'stranger');
+  await composeOn(second, 'down', '-t', '0');
+  for (const one of [node, second]) await checkNothingIsLeft(one);
+  await eventually(async () => assert.equal(await sharedAddresses(), addressesBefore));
 });

@@ -22,13 +22,15 @@ export interface Inside {
 
 export class DockerNode {
   readonly #lab: Lab;
+  readonly #number: number;
 
-  constructor(lab: Lab) {
+  constructor(lab: Lab, number = 1) {
     this.#lab = lab;
+    this.#number = number;
   }
 
   get lab(): LabNode {
-    return this.#lab.node(1);
+    return this.#lab.node(this.#number);
   }
 
   async docker(...args: string[]): Promise<string> {
