@@ -348,7 +348,7 @@ function components(
       await datapath.policy.prepare(SPARE_SLOTS);
     }),
     allocator,
-    new IdentityCollector({ store: kvstore, range: IDENTITY_RANGE, log: subsystem('identity'), clock }),
+    new IdentityCollector({ store: kvstore, node: nodeKey, range: IDENTITY_RANGE, log: subsystem('identity'), clock }),
     step('known-prefixes', () => {
       // What the kernel knows keeps its number, even if the last agent died before it had written that down.
       for (const { prefix, info } of datapath.ipcache.entries()) {

@@ -5,8 +5,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { isCiliumError } from '../../errors/cilium-error.ts';
 import { EmbeddedKvstore } from '../embedded/embedded-kvstore.ts';
-import { APP1, checkCluster as check, RANGE } from '../../tests/support/allocator-cluster.ts';
-import { IDENTITIES_PATH, lockPath, masterKey, slaveKey } from './identity-keys.ts';
+import { APP1, checkCluster as check, RANGE, WatchedStore } from '../../tests/support/allocator-cluster.ts';
+import { COLLECTION_INTERVAL_MS } from './identity-collector.ts';
+import { COLLECTOR_KEY, IDENTITIES_PATH, lockPath, masterKey, slaveKey } from './identity-keys.ts';
 
 check(
   'a number that stands for other labels now is given up for another, which is told in between',
@@ -202,4 +203,59 @@ check('a node that starts while the store is away has what it knew, and is put r
   assert.equal(await again.allocator.allocate(APP1), id);
   const fresh = await again.allocator.allocate('container:id=moved;');
   assert.equal((await others.get(masterKey(fresh)))?.value, 'container:id=moved;');
+});
+
+check('one node collects for all; when it has gone, another does', async (cluster) => {
+  const nodes = ['10.0.0.1', '10.0.0.2'];
+  const stores = nodes.map(() => new WatchedStore(cluster.engine));
+  const collectors = await Promise.all(
+    stores.map(async (store, i) => {
+      await store.start();
+      return cluster.collector(store, nodes[i]);
+    }),
+  );
+  const { allocator } = await cluster.agent('10.0.0.3');
+  const passRounds = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) {
+      await cluster.quiet();
+      await cluster.clock.advance(COLLECTION_INTERVAL_MS);
+      await cluster.quiet();
+    }
+  };
+  const remove = async (): Promise<void> => {
+    await allocator.allocate(APP1);
+    allocator.release(APP1);
+    await cluster.quiet();
+  };
+  for (const collector of collectors) await collector.start();
+  await remove();
+  await passRounds(1);
+  assert.equal(allocator.lookupLabels(APP1) === undefined, false, 'not at first sight');
+  await passRounds(1);
+  assert.equal(allocator.lookupLabels(APP1), undefined);
+  assert.equal(stores[1]!.lists, 0, 'only one looks');
+
+  await collectors[0]!.stop();
+  await stores[0]!.stop();
+  await remove();
+  await passRounds(4);
+  assert.equal(allocator.lookupLabels(APP1), undefined);
+  await collectors[1]!.stop();
+});
+
+check('a node that collected before its restart goes on', async (cluster) => {
+  const before = new EmbeddedKvstore(cluster.engine);
+  await before.start();
+  await before.put(COLLECTOR_KEY, '10.0.0.1', { leased: true });
+  const [own, other] = [new WatchedStore(cluster.engine), new WatchedStore(cluster.engine)];
+  await own.start();
+  await other.start();
+  const collectors = [cluster.collector(other, '10.0.0.2'), cluster.collector(own, '10.0.0.1')];
+  for (const collector of collectors) await collector.start();
+  await cluster.quiet();
+  await cluster.clock.advance(COLLECTION_INTERVAL_MS);
+  await cluster.quiet();
+  assert.deepEqual([own.lists, other.lists], [1, 0]);
+  assert.equal(own.isOwn((await own.get(COLLECTOR_KEY))!), true);
+  for (const collector of collectors) await collector.stop();
 });

@@ -5,8 +5,10 @@
  *
  *   cilium/state/identities/v1/id/<number>                 master key: the labels; stays until it is collected
  *   cilium/state/identities/v1/value/<labels>/<node>       slave key: the number; leased, one a node that uses it
- *   cilium/state/identities/v1/locks/<labels>              lock of an allocation
+ *   cilium/state/identities/v1/locks/<labels>              lock of an allocation; agents of Cilium take it
+ *   cilium/.identity-collector                             the node that collects unused numbers; leased
  */
+export const COLLECTOR_KEY = 'cilium/.identity-collector';
 export const IDENTITIES_PATH = 'cilium/state/identities/v1/';
 export const MASTER_PREFIX = `${IDENTITIES_PATH}id/`;
 export const SLAVE_PREFIX = `${IDENTITIES_PATH}value/`;

@@ -22,6 +22,7 @@ export class WatchedStore extends EmbeddedKvstore {
   requests = 0;
   failures = 0;
   isAway = false;
+  lists = 0;
   beforeTransact: (() => Promise<void>) | undefined;
 
   override get isConnected(): boolean {
@@ -29,6 +30,7 @@ export class WatchedStore extends EmbeddedKvstore {
   }
 
   override list(prefix: string): Promise<KvList> {
+    this.lists++;
     return this.isAway ? Promise.reject(new CiliumError('KvstoreUnavailable', 'away')) : super.list(prefix);
   }
 
@@ -82,9 +84,9 @@ export class Cluster {
     return { store, allocator, events };
   }
 
-  collector(store: EmbeddedKvstore = new EmbeddedKvstore(this.engine)): IdentityCollector {
+  collector(store: EmbeddedKvstore = new EmbeddedKvstore(this.engine), node = '10.0.0.1'): IdentityCollector {
     const { clock, range } = this;
-    return new IdentityCollector({ store, range, clock, log: silentLogger });
+    return new IdentityCollector({ store, node, range, clock, log: silentLogger });
   }
 
   /** The process dies and comes again: all clients are gone, the folder stays. */
