@@ -5,6 +5,7 @@ import type { IpListEntry } from '../api/cluster-models.ts';
 import type { ClusterNodeStatus, NodeElement } from '../api/node-models.ts';
 import type { Endpoint } from '../endpoint/endpoint.ts';
 import type { Ipcache } from '../ipcache/ipcache.ts';
+import type { RemoteAddress } from '../ipcache/shared/remote-addresses.ts';
 import { IpAddress, Prefix, type IpFamily } from '../net/ip.ts';
 import { tunnelEndpoint, type ClusterNode } from '../node/node.ts';
 import { nodeAddress } from './node-facts.ts';
@@ -74,8 +75,15 @@ export function fullName({ name, cluster }: ClusterNode): string {
   return cluster === DEFAULT_CLUSTER ? name : `${cluster}/${name}`;
 }
 
-/** Of the containers of this node, by address. */
-export function* containerNames(endpoints: Iterable<Endpoint>): Generator<[address: string, name: string]> {
+/** Of the containers of this node and of those that other nodes have told of, by address. */
+export function* containerNames(
+  endpoints: Iterable<Endpoint>,
+  remote: Iterable<RemoteAddress> = [],
+): Generator<[address: string, name: string]> {
+  for (const { address, docker } of remote) {
+    const name = docker?.names[0];
+    if (name !== undefined) yield [address.toString(), name];
+  }
   for (const { addresses, identity } of endpoints) {
     if (identity === undefined) continue;
     for (const address of addresses) yield [address.toString(), identity.container.name];

@@ -8,6 +8,7 @@
  * may Docker and people ask for anything.
  */
 import { join } from 'node:path';
+import { healthSocketBeside } from '../api/paths.ts';
 import { Datapath } from '../datapath/datapath.ts';
 import { DriverServer } from '../driver/driver-server.ts';
 import { Networks } from '../driver/networks.ts';
@@ -40,6 +41,7 @@ import { Collector } from './collector.ts';
 import { ConnectionPurger } from './connection-purger.ts';
 import { DockerEngine } from './docker.ts';
 import { DockerEndpoints } from './endpoint-hooks.ts';
+import { Health } from './health.ts';
 import { HostRoutes } from './host-routes.ts';
 import { isIdentityLabels } from './identities.ts';
 import type { AgentKvstore } from './kvstore.ts';
@@ -49,6 +51,7 @@ import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } 
 import type { AgentOptions } from './options.ts';
 import { PolicyAnswers } from './why/policy-answers.ts';
 import { buildPolicy } from './policy/policy-parts.ts';
+import { agentApi } from './rest/routes.ts';
 import { RestServer } from './rest/server.ts';
 import { SeenFlows } from './why/seen-flows.ts';
 import { Services } from './services.ts';
@@ -273,6 +276,19 @@ function components(
   });
 
   // What people and Docker talk to.
+  const agentSocket = join(options.runDir, 'cilium.sock');
+  const view = new ClusterView({
+    nodes: () => cluster?.nodes.list() ?? [standaloneNode(options)],
+    ipcache,
+    names: () => containerNames(endpoints.list(), addresses?.remote.entries()),
+  });
+  const health = new Health({
+    nodes: cluster?.nodes,
+    port: options.healthPort,
+    socketPath: healthSocketBeside(agentSocket),
+    clock,
+    log: subsystem('health'),
+  });
   const status = new StatusReport({
     options,
     datapath,
@@ -283,6 +299,8 @@ function components(
     endpoints,
     policyFolder,
     cluster,
+    view,
+    health,
     ipcacheWriter: writer,
     dns,
   });
@@ -304,11 +322,7 @@ function components(
     identities,
     localIdentities: () => localIdentities.list(),
     repository,
-    cluster: new ClusterView({
-      nodes: () => cluster?.nodes.list() ?? [standaloneNode(options)],
-      ipcache,
-      names: () => containerNames(endpoints.list()),
-    }),
+    cluster: view,
     kvstore: new ManualAccess(kvstore),
     policy,
     questions: answers,
@@ -331,7 +345,7 @@ function components(
     log: subsystem('driver'),
     ...(cluster && { checkAddress: (address: IpAddress) => cluster.checkAddress(address) }),
   });
-  const rest = new RestServer({ socketPath: join(options.runDir, 'cilium.sock'), services, log: subsystem('api') });
+  const rest = new RestServer({ socketPath: agentSocket, api: agentApi(services), log: subsystem('api') });
   let subscription: { close(): void } | undefined;
   let lostTimer: NodeJS.Timeout | undefined;
   return [
@@ -424,6 +438,7 @@ function components(
       () => undefined,
       () => purger.idle(),
     ),
+    health,
     rest,
     driver,
     stranded,

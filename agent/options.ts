@@ -151,6 +151,13 @@ export const AGENT_OPTIONS = {
     unit: 'UDP',
     description: 'With etcd and tunnels: the UDP port of VXLAN, the same on all nodes.',
   }),
+  healthPort: option({
+    schema: z.int().min(0).max(65_535),
+    default: 4240,
+    unit: 'TCP',
+    description:
+      "With etcd: the port at which nodes ask each other whether they are there, the same on all nodes; 0: they do not. The default is Cilium's.",
+  }),
   underlayProtocol: option<'auto' | 'ipv4' | 'ipv6'>({
     schema: z.enum(['auto', 'ipv4', 'ipv6']),
     default: 'auto',

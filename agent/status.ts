@@ -13,8 +13,10 @@ import type { Kvstore } from '../kvstore/kvstore.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
 import type { Cluster } from './cluster.ts';
 import type { ClusterDns } from './cluster-dns.ts';
+import type { ClusterView } from './cluster-view.ts';
 import type { Collector } from './collector.ts';
 import type { DockerEngine } from './docker.ts';
+import type { Health } from './health.ts';
 import { monotonicSeconds } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
 import type { PolicyFolder } from './policy/policy-folder.ts';
@@ -36,6 +38,8 @@ export interface StatusReportDeps {
   /** Absent when the node is alone. */
   readonly cluster: Pick<Cluster, 'nodes'> | undefined;
   readonly dns: Pick<ClusterDns, 'parts'> | undefined;
+  readonly view: Pick<ClusterView, 'nodes'>;
+  readonly health: Pick<Health, 'state' | 'controllers'>;
   readonly ipcacheWriter: Pick<IpcacheWriter, 'failed'>;
 }
 
@@ -47,7 +51,9 @@ export class StatusReport {
   }
 
   async report(): Promise<StatusResponse> {
-    const { datapath, kvstore, docker, collector, endpoints, policyFolder, cluster, dns, options } = this.#deps;
+    const { datapath, kvstore, docker, collector, endpoints, policyFolder, cluster, dns, health, view, options } =
+      this.#deps;
+    const nodes = view.nodes();
     const [store, engine] = await Promise.all([
       kvstore.status(),
       docker.version().then(
@@ -71,10 +77,11 @@ export class StatusReport {
         unknown: 0,
       },
       ipam: this.#ipam(),
-      routing: {
-        'inter-host-routing-mode': cluster === undefined || options.routingMode === 'native' ? 'Native' : 'Tunnel',
-        'intra-host-routing-mode': 'BPF',
-      },
+      cluster: { ciliumHealth: health.state, self: nodes.self, nodes: nodes['nodes-added'] },
+      routing:
+        cluster === undefined || options.routingMode === 'native'
+          ? { 'inter-host-routing-mode': 'Native', 'intra-host-routing-mode': 'BPF' }
+          : { 'inter-host-routing-mode': 'Tunnel', 'intra-host-routing-mode': 'BPF', 'tunnel-protocol': 'vxlan' },
       'attach-mode': 'tc',
       'datapath-mode': 'veth',
       masquerading: {
@@ -93,6 +100,7 @@ export class StatusReport {
         ...(policyFolder ? [policyFolder] : []),
         ...(cluster ? [cluster.nodes] : []),
         ...(dns ? dns.parts : []),
+        ...health.controllers,
       ].map(({ status }) => controllerModel(status)),
       'identity-range': { 'min-identity': GLOBAL_IDENTITY_MIN, 'max-identity': GLOBAL_IDENTITY_MAX },
       'bpf-maps': { maps: maps.map(({ name, maxEntries }) => ({ name, size: maxEntries })) },

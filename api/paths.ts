@@ -2,13 +2,17 @@
 
 /** Where the API is and what its paths are called; server and client read them from here. */
 
+import { dirname, join } from 'node:path';
+
 export const DEFAULT_SOCKET = '/var/run/cilium/cilium.sock';
 
 /** In front of every path. */
 export const BASE_PATH = '/v1';
 
 /** The health API has a socket of its own, beside the agent's. */
-export const HEALTH_SOCKET_NAME = 'health.sock';
+export function healthSocketBeside(agentSocket: string): string {
+  return join(dirname(agentSocket), 'health.sock');
+}
 export const HEALTH_BASE_PATH = '/v1beta';
 export const HEALTH_PATHS = { hello: '/hello', status: '/status', probe: '/status/probe' } as const;
 

@@ -3,7 +3,8 @@
 /** What a command may touch: the world behind one interface, so that commands run in tests as they do in a terminal. */
 import type { Readable, Writable } from 'node:stream';
 import { CiliumClient } from '../api/client.ts';
-import { DEFAULT_SOCKET } from '../api/paths.ts';
+import { HealthClient } from '../api/health-client.ts';
+import { DEFAULT_SOCKET, healthSocketBeside } from '../api/paths.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { printable } from './output/printable.ts';
 
@@ -19,8 +20,10 @@ export interface CliIo {
 
 export class Context {
   readonly io: CliIo;
-  /** What `--host` said. */
+  /** What `--host` said of the agent. */
   host: string | undefined;
+  /** What `--host` said of the health API. */
+  healthHost: string | undefined;
   /** Of a command that did its work but found something wrong; one that throws ends with 1 anyway. */
   exitStatus = 0;
 
@@ -37,12 +40,22 @@ export class Context {
   }
 
   client(): CiliumClient {
-    return new CiliumClient(socketOf(this.host ?? this.io.env.CILIUM_HOST, this.io.env.CILIUM_SOCK));
+    return new CiliumClient(this.#agentSocket());
+  }
+
+  healthClient(): HealthClient {
+    return new HealthClient(socketOf(this.healthHost) ?? healthSocketBeside(this.#agentSocket()));
+  }
+
+  #agentSocket(): string {
+    const { CILIUM_HOST, CILIUM_SOCK } = this.io.env;
+    return socketOf(this.host ?? CILIUM_HOST) ?? CILIUM_SOCK ?? DEFAULT_SOCKET;
   }
 }
 
-function socketOf(host: string | undefined, socket: string | undefined): string {
-  if (host === undefined || host === '') return socket ?? DEFAULT_SOCKET;
+/** Undefined when nothing is said. */
+function socketOf(host: string | undefined): string | undefined {
+  if (host === undefined || host === '') return undefined;
   const path = /^unix:\/\/(\/.+)$/.exec(host)?.[1];
   if (path === undefined) {
     throw new CiliumError('InvalidArgument', `"${host}" is not the address of an agent (expected unix:///PATH)`);

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runCommand, startNode } from '../tests/support/fake-node.ts';
-import { COMMANDS } from './program.ts';
+import { CILIUM } from './program.ts';
 
 test('without words the help names every command', async () => {
   const { stdout, status } = await runCommand([]);
   assert.equal(status, 0);
-  for (const name of Object.keys(COMMANDS)) assert.match(stdout, new RegExp(`^ {2}${name}\\b`, 'm'), name);
+  for (const name of Object.keys(CILIUM.commands)) assert.match(stdout, new RegExp(`^ {2}${name}\\b`, 'm'), name);
 });
 
 for (const argv of [['help', 'policy'], ['policy', '--help'], ['policy']]) {

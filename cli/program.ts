@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /**
- * The `cilium` command: finds the sub-command, loads its module and nothing else, and turns every failure into one line.
+ * A program of commands, such as `cilium`: finds the sub-command, loads its module and nothing else, and turns every failure into one line.
  *
  * Budget: a command is back in well under 150 ms, of which Node takes 30; so each group of commands is a module that loads
  * when it is asked for, and zod, yaml and the FFI load only where they are used.
@@ -18,8 +18,17 @@ interface CommandGroup {
   readonly load: () => Promise<Register>;
 }
 
-/** In the order of the help text. */
-export const COMMANDS: Readonly<Record<string, CommandGroup>> = {
+export interface Program {
+  readonly name: string;
+  readonly description: string;
+  /** What `--host` names, for the help text. */
+  readonly hostHelp: string;
+  readonly setHost: (context: Context, uri: string | undefined) => void;
+  /** In the order of the help text. */
+  readonly commands: Readonly<Record<string, CommandGroup>>;
+}
+
+const COMMANDS: Program['commands'] = {
   status: { description: 'Show how the agent is', load: async () => (await import('./commands/status.ts')).register },
   version: {
     description: 'Show the versions of client and agent',
@@ -71,6 +80,16 @@ export const COMMANDS: Readonly<Record<string, CommandGroup>> = {
   },
 };
 
+export const CILIUM: Program = {
+  name: 'cilium',
+  description: 'Identity-based networking and policy for Docker',
+  hostHelp: `address of the agent (default: $CILIUM_HOST, $CILIUM_SOCK, unix://${DEFAULT_SOCKET})`,
+  setHost: (context, uri) => {
+    context.host = uri;
+  },
+  commands: COMMANDS,
+};
+
 /** A command that was used in a way that does not exist. */
 class UsageError extends Error {
   readonly command: Command;
@@ -92,11 +111,11 @@ class CliCommand extends Command {
 }
 
 /** Runs one command line (without the two words in front) and answers the exit status. */
-export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+export async function runCli(argv: readonly string[], io: CliIo, spec: Program = CILIUM): Promise<number> {
   const context = new Context(io);
-  const program = newProgram(context);
+  const program = newProgram(spec, context);
   try {
-    await addCommands(program, context, argv);
+    await addCommands(spec, program, context, argv);
     await program.parseAsync(argv, { from: 'user' });
     return context.exitStatus;
   } catch (error) {
@@ -104,23 +123,28 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
   }
 }
 
-function newProgram(context: Context): Command {
-  const program = new CliCommand('cilium');
+function newProgram({ name, description, hostHelp, setHost }: Program, context: Context): Command {
+  const program = new CliCommand(name);
   return program
-    .description('Identity-based networking and policy for Docker')
-    .option('-H, --host <uri>', `address of the agent (default: $CILIUM_HOST, $CILIUM_SOCK, unix://${DEFAULT_SOCKET})`)
+    .description(description)
+    .option('-H, --host <uri>', hostHelp)
     .option('-D, --debug', 'show where an error comes from')
     .configureOutput({ writeOut: (text) => context.print(text), writeErr: (text) => context.print(text) })
     .exitOverride()
     .hook('preAction', () => {
-      context.host = program.opts<{ host?: string }>().host;
+      setHost(context, program.opts<{ host?: string }>().host);
     });
 }
 
 /** Adds every command by name, and the one that `argv` asks for with all it has; completion is about all of them. */
-async function addCommands(program: Command, context: Context, argv: readonly string[]): Promise<void> {
-  const wanted = argv.find((word) => Object.hasOwn(COMMANDS, word));
-  for (const [name, { description, load }] of Object.entries(COMMANDS)) {
+async function addCommands(
+  { commands }: Program,
+  program: Command,
+  context: Context,
+  argv: readonly string[],
+): Promise<void> {
+  const wanted = argv.find((word) => Object.hasOwn(commands, word));
+  for (const [name, { description, load }] of Object.entries(commands)) {
     if (name === wanted || wanted === 'completion') (await load())(program, context);
     else program.command(name).description(description);
   }

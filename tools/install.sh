@@ -14,4 +14,4 @@ cp -r bpf-src/build "$target.new/bpf-src"
 npm --prefix "$target.new" ci --omit=dev --silent
 rm -rf "$target"
 mv "$target.new" "$target"
-for command in cilium cilium-agent lab; do ln -sf "$target/bin/$command" "$prefix/bin/$command"; done
+for command in cilium cilium-agent cilium-health lab; do ln -sf "$target/bin/$command" "$prefix/bin/$command"; done

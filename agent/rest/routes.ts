@@ -8,7 +8,7 @@ import type { PolicyImport } from '../../api/models.ts';
 import type { BpfMapList, Endpoint, Identity, LabelConfiguration } from '../../api/models.ts';
 import type { Policy, PolicyDeleted, PolicyPlan } from '../../api/models.ts';
 import type { IdentityEndpoints } from '../../api/cluster-models.ts';
-import { PATHS } from '../../api/paths.ts';
+import { BASE_PATH, PATHS } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { PolicySource } from '../../policy/resources/policy-item.ts';
 import { answer, bodyOf, carriesAll, sourcesOf } from './answer.ts';
@@ -18,7 +18,13 @@ import { findEndpoint } from './endpoint-reference.ts';
 import { parseRequest } from './errors.ts';
 import { MonitorStream } from './monitor-stream.ts';
 import { addQuestionRoutes } from './question-routes.ts';
+import type { Api } from './server.ts';
 import type { AgentServices, PolicyView } from './services.ts';
+
+/** The API of the agent. */
+export function agentApi(services: AgentServices): Api {
+  return { basePath: BASE_PATH, router: apiRouter(services) };
+}
 
 /** All paths below the base path. */
 export function apiRouter(services: AgentServices): Router {

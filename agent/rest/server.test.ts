@@ -13,6 +13,7 @@ import { isCiliumError, type ErrorCode } from '../../errors/cilium-error.ts';
 import { silentLogger } from '../../runtime/logger.ts';
 import { FakeServices } from './fake/fake-services.ts';
 import { LISTENER_BOUND_BYTES } from './monitor-stream.ts';
+import { agentApi } from './routes.ts';
 import { RestServer } from './server.ts';
 
 interface Setup {
@@ -26,7 +27,7 @@ async function setUp(t: TestContext): Promise<Setup> {
   const folder = await mkdtemp(join(tmpdir(), 'rest-'));
   const socketPath = join(folder, 'run', 'cilium.sock');
   const services = new FakeServices();
-  const server = new RestServer({ socketPath, services, log: silentLogger });
+  const server = new RestServer({ socketPath, api: agentApi(services), log: silentLogger });
   await server.start();
   t.after(async () => {
     await server.stop();
@@ -67,7 +68,7 @@ test('a socket file that a killed agent left behind is replaced', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'rest-'));
   const socketPath = join(folder, 'cilium.sock');
   await writeFile(socketPath, '');
-  const server = new RestServer({ socketPath, services: new FakeServices(), log: silentLogger });
+  const server = new RestServer({ socketPath, api: agentApi(new FakeServices()), log: silentLogger });
   await server.start();
   t.after(async () => {
     await server.stop();
@@ -78,7 +79,7 @@ test('a socket file that a killed agent left behind is replaced', async (t) => {
 
 test('a second agent on the same socket is refused and the first goes on', async (t) => {
   const { client, socketPath, services } = await setUp(t);
-  const second = new RestServer({ socketPath, services, log: silentLogger });
+  const second = new RestServer({ socketPath, api: agentApi(services), log: silentLogger });
   await assert.rejects(second.start(), failsWith('InUse', /another agent serves .*; stop it first/));
   assert.equal((await client.status()).cilium.state, 'Ok');
 });

@@ -1,35 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/** The REST API on its unix socket: root and the group `cilium` may use it, nobody else. */
+/** A REST API on its unix socket: root and the group `cilium` may use it, nobody else. */
 import { chmod, chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { connect } from 'node:net';
-import { dirname } from 'node:path';
-import express from 'express';
-import { BASE_PATH, BODY_LIMIT_BYTES } from '../../api/paths.ts';
+import { basename, dirname } from 'node:path';
+import express, { type Router } from 'express';
+import { BODY_LIMIT_BYTES } from '../../api/paths.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { Component } from '../../runtime/component.ts';
 import type { Logger } from '../../runtime/logger.ts';
 import { errorHandler, notFound } from './errors.ts';
-import { apiRouter } from './routes.ts';
-import type { AgentServices } from './services.ts';
 
 const SOCKET_MODE = 0o660;
 const SOCKET_GROUP = 'cilium';
 
+/** What a server answers. */
+export interface Api {
+  /** In front of every path. */
+  readonly basePath: string;
+  readonly router: Router;
+}
+
 export interface RestServerDeps {
   readonly socketPath: string;
-  readonly services: AgentServices;
+  readonly api: Api;
   readonly log: Logger;
 }
 
 export class RestServer implements Component {
-  readonly name = 'rest-api';
+  readonly name: string;
   readonly #deps: RestServerDeps;
   #server: Server | undefined;
 
   constructor(deps: RestServerDeps) {
     this.#deps = deps;
+    this.name = basename(deps.socketPath);
   }
 
   async start(): Promise<void> {
@@ -58,7 +64,7 @@ export class RestServer implements Component {
     const application = express();
     application.disable('x-powered-by').disable('etag');
     application.use(express.json({ limit: BODY_LIMIT_BYTES, strict: false, type: () => true }));
-    application.use(BASE_PATH, apiRouter(this.#deps.services));
+    application.use(this.#deps.api.basePath, this.#deps.api.router);
     application.use(notFound);
     application.use(errorHandler(this.#deps.log));
     return application;

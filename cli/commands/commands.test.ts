@@ -142,7 +142,7 @@ const STATUS: StatusResponse = {
 const NOW_MS = Date.parse('2026-01-05T10:00:12Z');
 
 test('status shows a line for each part, and the controllers that fail', () => {
-  assert.deepEqual(lines(statusText(STATUS, {}, NOW_MS)), [
+  assert.deepEqual(lines(statusText(STATUS, undefined, {}, NOW_MS)), [
     'KVStore:                 Ok   embedded: revision 7',
     'ContainerRuntime:        Ok   docker daemon: OK',
     'Cilium:                  Ok   0.1.0',
@@ -162,14 +162,14 @@ test('status shows a line for each part, and the controllers that fail', () => {
 });
 
 test('status --verbose adds addresses, all controllers and the maps', () => {
-  const text = statusText(STATUS, { verbose: true }, NOW_MS);
+  const text = statusText(STATUS, undefined, { verbose: true }, NOW_MS);
   assert.match(text, /^Allocated addresses:\n {2}10\.16\.0\.1 \(router\)\n {2}10\.16\.0\.3 \(box\)\n/m);
   assert.match(text, /^ {2}collect {9}12s ago {8}never {8}0 {7}no error {13}$/m);
   assert.match(text, /BPF Maps:\n {2}Name {8}Size\n {2}Endpoints {3}65535\n$/);
 });
 
 test('status leaves out what the agent does not report', () => {
-  assert.equal(statusText({ cilium: { state: 'Ok' } }, {}, NOW_MS), 'Cilium:   Ok   \n');
+  assert.equal(statusText({ cilium: { state: 'Ok' } }, undefined, {}, NOW_MS), 'Cilium:   Ok   \n');
 });
 
 test('status --brief is OK or the first thing that is wrong', () => {

@@ -2,9 +2,11 @@
 
 /** `cilium status`: how the agent and what it needs are, a line each; exit status 1 when the agent is not well. */
 import type { Command } from 'commander';
+import type { HealthStatus } from '../../api/health-models.ts';
 import type { ControllerStatus, Status, StatusResponse } from '../../api/models.ts';
-import { isCiliumError } from '../../errors/cilium-error.ts';
+import { describeError, isCiliumError } from '../../errors/cilium-error.ts';
 import type { Context } from '../context.ts';
+import { nodeDetails, nodeRows, reachableText } from '../output/health-text.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
 import { alignTabs } from '../output/table.ts';
 import { agoText } from '../output/time.ts';
@@ -14,7 +16,12 @@ interface StatusOptions extends OutputOptions {
   readonly verbose?: boolean;
   readonly allAddresses?: boolean;
   readonly allControllers?: boolean;
+  readonly allNodes?: boolean;
+  readonly allHealth?: boolean;
 }
+
+/** What the health API tells; undefined where nodes are not probed, an error when it does not answer. */
+export type ClusterHealth = HealthStatus | Error | undefined;
 
 export function register(program: Command, context: Context): void {
   withOutput(program.command('status'))
@@ -23,6 +30,8 @@ export function register(program: Command, context: Context): void {
     .option('--verbose', 'everything')
     .option('--all-addresses', 'every allocated address and its owner')
     .option('--all-controllers', 'every controller, not only those that fail')
+    .option('--all-nodes', 'every node, not only those that do not answer')
+    .option('--all-health', 'however many nodes that are, not only the first ten')
     .action((options: StatusOptions) => showStatus(context, options));
 }
 
@@ -36,13 +45,27 @@ async function showStatus(context: Context, options: StatusOptions): Promise<voi
       throw error;
     });
   if (!isWell(status.cilium)) context.exitStatus = 1;
-  const text = options.brief === true ? `${briefStatus(status)}\n` : undefined;
-  context.print(text ?? (await formatted(status, options)) ?? statusText(status, options, Date.now()));
+  const text = options.brief === true ? `${briefStatus(status)}\n` : await formatted(status, options);
+  context.print(text ?? statusText(status, await clusterHealth(context, status), options, Date.now()));
+}
+
+async function clusterHealth(context: Context, status: StatusResponse): Promise<ClusterHealth> {
+  if (!isProbed(status)) return undefined;
+  try {
+    return await context.healthClient().status();
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
 }
 
 /** OK, or the first thing that is not. */
 export function briefStatus(status: StatusResponse): string {
-  const parts = { kvstore: status.kvstore, 'container runtime': status['container-runtime'], cilium: status.cilium };
+  const parts = {
+    kvstore: status.kvstore,
+    'container runtime': status['container-runtime'],
+    cilium: status.cilium,
+    'cilium-health': status.cluster?.ciliumHealth,
+  };
   for (const [name, part] of Object.entries(parts)) {
     if (part !== undefined && !isWell(part)) return `error in ${name}: ${part.msg ?? part.state}`;
   }
@@ -53,7 +76,12 @@ export function briefStatus(status: StatusResponse): string {
 }
 
 /** The whole text; what the agent does not report is left out. */
-export function statusText(status: StatusResponse, options: StatusOptions, nowMs: number): string {
+export function statusText(
+  status: StatusResponse,
+  health: ClusterHealth,
+  options: StatusOptions,
+  nowMs: number,
+): string {
   const all = options.verbose === true;
   const controllers = status.controllers ?? [];
   const shown = all || options.allControllers === true ? controllers : controllers.filter(isFailing);
@@ -63,6 +91,7 @@ export function statusText(status: StatusResponse, options: StatusOptions, nowMs
     ...stateLine('ContainerRuntime', status['container-runtime']),
     `Cilium:\t${status.cilium.state}   ${status.cilium.msg ?? ''}`,
     ...line('NodeMonitor', monitorText(status)),
+    ...(isProbed(status) ? stateLine('Cilium health daemon', status.cluster?.ciliumHealth) : []),
     ...line('IPAM', status.ipam?.status),
     ...(addresses.length > 0
       ? ['Allocated addresses:', ...addresses.map(([ip, owner]) => `  ${ip} (${owner})`).sort()]
@@ -80,9 +109,23 @@ export function statusText(status: StatusResponse, options: StatusOptions, nowMs
       'Global Identity Range',
       identities && `min ${identities['min-identity']}, max ${identities['max-identity']}`,
     ),
+    ...line('Cluster health', status.cluster && healthSummary(health)),
   ];
   const maps = all ? (status['bpf-maps']?.maps ?? []) : [];
-  return alignedAround([...sections, ...rest], `Controller Status:`, controllerTable(shown, nowMs)) + mapTable(maps);
+  const text = alignedAround([...sections, ...rest], `Controller Status:`, controllerTable(shown, nowMs));
+  return text + healthTable(health, options) + mapTable(maps);
+}
+
+function healthSummary(health: ClusterHealth): string {
+  if (health === undefined) return 'Probe disabled';
+  if (health instanceof Error) return `Warning\t${describeError(health)}`;
+  return reachableText(health);
+}
+
+function healthTable(health: ClusterHealth, options: StatusOptions): string {
+  if (health === undefined || health instanceof Error) return '';
+  if (options.verbose === true) return nodeDetails(health, { verbose: true });
+  return nodeRows(health, { all: options.allNodes === true, unlimited: options.allHealth === true });
 }
 
 /** Aligns the lines as one, then puts `inserted` below the one that begins with `label`: its columns are its own. */
@@ -108,7 +151,9 @@ function monitorText({ nodeMonitor }: StatusResponse): string | undefined {
 }
 
 function routingText({ routing }: StatusResponse): string | undefined {
-  return routing && `Network: ${routing['inter-host-routing-mode']}\tHost: ${routing['intra-host-routing-mode']}`;
+  if (routing === undefined) return undefined;
+  const { 'inter-host-routing-mode': network, 'intra-host-routing-mode': host, 'tunnel-protocol': tunnel } = routing;
+  return `Network: ${network}${tunnel === undefined ? '' : ` [${tunnel}]`}\tHost: ${host}`;
 }
 
 function masqueradingText({ masquerading }: StatusResponse): string | undefined {
@@ -139,6 +184,11 @@ function mapTable(maps: readonly { name: string; size: number }[]): string {
   if (maps.length === 0) return '';
   const rows = maps.map(({ name, size }) => `  ${name}\t${size}\n`);
   return `BPF Maps:\n${alignTabs(`  Name\tSize\n${rows.join('')}`, { minWidth: 2 })}`;
+}
+
+/** Whether this node asks the others. */
+function isProbed({ cluster }: StatusResponse): boolean {
+  return cluster !== undefined && cluster.ciliumHealth.state !== 'Disabled';
 }
 
 function isWell({ state }: Status): boolean {

@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { IpAddress, IpFamily } from '../../net/ip.ts';
 import type { Clock } from '../../runtime/clock.ts';
+import { isErrno } from '../ffi/errno.ts';
 import { MSG_DONTWAIT, ReadWatch, Socket } from '../ffi/libc.ts';
 import { decodeEchoReply, encodeEchoRequest, REPLY_TYPE, TOKEN_BYTES } from './echo-message.ts';
 
@@ -49,9 +50,17 @@ export class IcmpEcho {
     this.#clock = clock;
   }
 
-  /** Opens the sockets. Throws a SyscallError; EPERM without CAP_NET_RAW, EAFNOSUPPORT without IPv6 in the kernel. */
+  /** Opens the sockets of the families that the kernel has. Throws a SyscallError, such as EPERM without CAP_NET_RAW. */
   open(): void {
-    for (const family of [4, 6] as const) this.#sockets.set(family, this.#openSocket(family));
+    for (const family of [4, 6] as const) {
+      try {
+        this.#sockets.set(family, this.#openSocket(family));
+      } catch (error) {
+        if (isErrno(error, 'EAFNOSUPPORT')) continue;
+        this.close();
+        throw error;
+      }
+    }
   }
 
   /** Questions that are out get no answer any more. */
@@ -98,7 +107,7 @@ export class IcmpEcho {
 
   #send(address: IpAddress, token: Uint8Array): void {
     const open = this.#sockets.get(address.family);
-    if (open === undefined) throw new CiliumError('Internal', 'the ICMP sockets are not open');
+    if (open === undefined) throw new CiliumError('Precondition', `there is no ICMP socket for IPv${address.family}`);
     open.socket.sendTo(encodeEchoRequest(address.family, this.#sequence++, token), socketAddress(address));
   }
 

@@ -45,5 +45,5 @@ test('privileged: a closed socket asks nobody', async () => {
   const echo = new IcmpEcho(systemClock);
   echo.open();
   echo.close();
-  await assert.rejects(echo.ask(IpAddress.parse('::1'), ENOUGH_MS), (error) => isCiliumError(error, 'Internal'));
+  await assert.rejects(echo.ask(IpAddress.parse('::1'), ENOUGH_MS), (error) => isCiliumError(error, 'Precondition'));
 });
