@@ -13,8 +13,15 @@ const PROGRAM = join(CACHE, 'traffic');
 // Static, so that the same program runs in a container that has no libc.
 const FLAGS = ['-O2', '-g', '-static', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Wshadow', '-Werror'];
 
+/** What the first of many that ask at once has begun. */
+let building: Promise<string> | undefined;
+
 /** The path of the program, compiled if need be; several processes may ask at once. */
-export async function buildTraffic(): Promise<string> {
+export function buildTraffic(): Promise<string> {
+  return (building ??= build());
+}
+
+async function build(): Promise<string> {
   const names = (await readdir(SOURCES)).filter((name) => /\.[ch]$/.test(name));
   const sources = names.map((name) => join(SOURCES, name));
   const changed = await Promise.all(sources.map(async (path) => (await stat(path)).mtimeMs));
