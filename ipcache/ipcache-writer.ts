@@ -100,7 +100,7 @@ export class IpcacheWriter implements Component {
     try {
       if (entry === undefined) map.delete(prefix);
       else map.update(prefix, entry);
-      this.#failed.delete(prefix.toString());
+      if (this.#failed.size > 0) this.#failed.delete(prefix.toString());
       return true;
     } catch (error) {
       this.#failed.set(prefix.toString(), error);

@@ -27,6 +27,12 @@ export class IpAddress {
 
   /** Parses an address without prefix length or zone; throws `InvalidArgument` naming the text. */
   static parse(text: string): IpAddress {
+    const quad = parseDottedQuad(text);
+    if (quad !== undefined) {
+      const address = new IpAddress(quad);
+      address.#text = text; // there is one way to write it
+      return address;
+    }
     const bytes = parseAddress(text);
     if (bytes === undefined) throw new CiliumError('InvalidArgument', `"${text}" is not an IP address`);
     return new IpAddress(bytes);
@@ -100,7 +106,7 @@ export class Prefix {
         `prefix length ${length} is outside 0..${address.bits} of IPv${address.family}`,
       );
     }
-    this.address = new IpAddress(maskBytes(address.bytes, length));
+    this.address = length === address.bits ? address : new IpAddress(maskBytes(address.bytes, length));
     this.length = length;
   }
 

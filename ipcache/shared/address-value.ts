@@ -38,9 +38,21 @@ export interface AddressValue {
   readonly docker?: DockerNames | undefined;
 }
 
+/** Texts that many entries have in common are kept once. */
+export interface SharedTexts {
+  host(text: string): IpAddress;
+  network(text: string): string;
+}
+
+const NOTHING_SHARED: SharedTexts = { host: (text) => IpAddress.parse(text), network: (text) => text };
+
 /** Text of an address as a key: canonical, so that an address has one key. */
 export function addressKey(address: IpAddress | string): string {
   return ADDRESSES_PREFIX + address.toString();
+}
+
+export function addressText(key: string): string {
+  return key.slice(ADDRESSES_PREFIX.length);
 }
 
 export function encodeAddress(address: IpAddress, { host, identity, docker }: AddressValue): string {
@@ -63,8 +75,9 @@ export function encodeAddress(address: IpAddress, { host, identity, docker }: Ad
 export function decodeAddress(
   key: string,
   value: string,
+  shared: SharedTexts = NOTHING_SHARED,
 ): ({ readonly address: IpAddress } & AddressValue) | undefined {
-  const text = key.slice(ADDRESSES_PREFIX.length);
+  const text = addressText(key);
   if (text.includes('/')) return undefined;
   const fields = parseObject(value);
   const { IP, Mask, HostIP, ID } = fields;
@@ -74,8 +87,7 @@ export function decodeAddress(
   if (!isClusterIdentity(ID)) throw wrong('ID', ID, `an identity that nodes share, below ${FIRST_NODE_LOCAL_IDENTITY}`);
   const address = IpAddress.parse(text);
   if (address.toString() !== text) throw wrong('IP', text, `${address.toString()}, the canonical form`);
-  const docker = dockerNames(fields['Docker']);
-  return { address, host: IpAddress.parse(HostIP), identity: ID, ...(docker && { docker }) };
+  return { address, host: shared.host(HostIP), identity: ID, docker: dockerNames(fields['Docker'], shared) };
 }
 
 function parseObject(value: string): Record<string, unknown> {
@@ -96,11 +108,11 @@ function isClusterIdentity(id: unknown): id is number {
 }
 
 /** Names are for convenience: what is wrong with them does not take the address away. */
-function dockerNames(docker: unknown): DockerNames | undefined {
+function dockerNames(docker: unknown, shared: SharedTexts): DockerNames | undefined {
   if (typeof docker !== 'object' || docker === null) return undefined;
   const { Names, Network } = docker as Record<string, unknown>;
   if (!Array.isArray(Names) || typeof Network !== 'string') return undefined;
-  return { names: Names.filter((name) => typeof name === 'string'), network: Network };
+  return { names: Names.filter((name) => typeof name === 'string'), network: shared.network(Network) };
 }
 
 function wrong(field: string, found: unknown, expected: string): CiliumError {

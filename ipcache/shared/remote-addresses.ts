@@ -16,7 +16,7 @@ import { describeError } from '../../errors/cilium-error.ts';
 import { GLOBAL_IDENTITY_MIN, RESERVED_IDENTITIES } from '../../identity/numeric-identity.ts';
 import type { KvEntry, Kvstore } from '../../kvstore/kvstore.ts';
 import { WatchedPrefix } from '../../kvstore/watched-prefix.ts';
-import { type IpAddress, Prefix } from '../../net/ip.ts';
+import { IpAddress, Prefix } from '../../net/ip.ts';
 import type { Clock } from '../../runtime/clock.ts';
 import type { Component } from '../../runtime/component.ts';
 import type { Logger } from '../../runtime/logger.ts';
@@ -66,20 +66,24 @@ export interface RemoteAddressesOptions {
 }
 
 interface Known extends RemoteAddress {
+  readonly modRevision: number;
   /** It is in the Ipcache. */
   isApplied: boolean;
 }
+
+/** What is kept of a key: of those in this node's name, and of what is no address, the entry itself. */
+type Kept = Known | KvEntry;
 
 export class RemoteAddresses implements Component {
   readonly name = 'remote-addresses';
   /** Resolves when all that the store held at the start is known. */
   readonly synced: Promise<unknown>;
   readonly #options: RemoteAddressesOptions;
-  readonly #watch: WatchedPrefix;
-  readonly #byAddress = new Map<string, Known>();
-  /** The same by node, so that a node's ranges concern its addresses alone. */
-  readonly #byHost = new Map<string, Set<Known>>();
-  readonly #hosts = new Map<string, IpAddress>();
+  readonly #watch: WatchedPrefix<Kept>;
+  /** By node, so that a node's ranges concern its addresses alone. */
+  readonly #byHost = new Map<string, { readonly host: IpAddress; readonly entries: Set<Known> }>();
+  readonly #networks = new Map<string, string>();
+  #size = 0;
   /** Entries that wait for their identity. */
   readonly #waiting = new Map<number, Set<Known>>();
   readonly #lingering: Lingering;
@@ -94,10 +98,11 @@ export class RemoteAddresses implements Component {
     this.synced = this.#listed.promise;
     const { store, ipcache, log, clock } = options;
     this.#lingering = new Lingering((prefix) => ipcache.delete(prefix), clock);
-    this.#watch = new WatchedPrefix({
+    this.#watch = new WatchedPrefix<Kept>({
       store,
       prefix: ADDRESSES_PREFIX,
-      listener: { onPut: (entry, old) => this.#onPut(entry, old), onDelete: (old) => this.#onDelete(old) },
+      keep: (entry) => this.#keep(entry),
+      listener: { onPut: (now, old) => this.#onPut(now, old), onDelete: (old) => this.#onDelete(old) },
       log,
       ...(clock && { clock }),
     });
@@ -138,18 +143,20 @@ export class RemoteAddresses implements Component {
   }
 
   /** What other nodes say, whether or not it counts yet. */
-  entries(): Iterable<RemoteAddress> {
-    return this.#byAddress.values();
+  *entries(): Generator<RemoteAddress> {
+    for (const kept of this.#watch.entries.values()) if (isKnown(kept)) yield kept;
   }
 
   get size(): number {
-    return this.#byAddress.size;
+    return this.#size;
   }
 
   /** How many entries are held back. */
   get held(): number {
     let held = 0;
-    for (const known of this.#byAddress.values()) if (!known.isApplied && !isNodeItself(known)) held++;
+    for (const { entries } of this.#byHost.values()) {
+      for (const known of entries) if (!known.isApplied && !isNodeItself(known)) held++;
+    }
     return held;
   }
 
@@ -159,67 +166,68 @@ export class RemoteAddresses implements Component {
     return () => this.#listeners.delete(listener);
   }
 
-  #onPut(entry: KvEntry, before: KvEntry | undefined): void {
-    const { host, own, log } = this.#options;
-    const text = addressText(entry);
-    let said: RemoteAddress | undefined;
+  #keep(entry: KvEntry): Kept {
+    const { key, value, modRevision } = entry;
     try {
-      said = decodeAddress(entry.key, entry.value);
+      const said = decodeAddress(key, value, {
+        host: (text) => this.#byHost.get(text)?.host ?? IpAddress.parse(text),
+        network: (text) => getOrInsert(this.#networks, text, () => text),
+      });
+      if (said === undefined || said.host.equals(this.#options.host())) return entry;
+      const { address, host, docker } = said;
+      const identity = said.identity === RESERVED_IDENTITIES.host ? RESERVED_IDENTITIES['remote-node'] : said.identity;
+      return { address, host, identity, docker, modRevision, isApplied: false };
     } catch (error) {
-      log.warn('Not an address of the cluster', { key: entry.key, reason: describeError(error) });
+      this.#options.log.warn('Not an address of the cluster', { key, reason: describeError(error) });
+      return entry;
     }
-    const isOurs = said?.host.equals(host()) === true;
-    if (isOurs) own.seen(text, entry);
-    else if (said !== undefined) own.taken(text, said.host);
-    else if (before !== undefined) own.gone(text, before);
-    this.#replace(text, isOurs ? undefined : said);
   }
 
-  #onDelete(old: KvEntry): void {
-    const text = addressText(old);
-    if (!this.#byAddress.has(text)) this.#options.own.gone(text, old);
-    this.#replace(text, undefined, LINGER_MS);
-  }
-
-  #replace(text: string, said: RemoteAddress | undefined, lingerMs = 0): void {
-    const old = this.#byAddress.get(text);
-    if (old === undefined && said === undefined) return;
-    const now = said && this.#known(said);
-    if (old !== undefined) this.#forget(old);
-    if (now === undefined) {
-      this.#byAddress.delete(text);
-      if (old?.isApplied === true && lingerMs === 0) this.#options.ipcache.delete(Prefix.of(old.address));
-      else if (old?.isApplied === true) this.#lingering.add({ ...old, prefix: Prefix.of(old.address) }, lingerMs);
+  #onPut(now: Kept, old: Kept | undefined): void {
+    const { own } = this.#options;
+    if (old !== undefined && isKnown(old)) this.#forget(old);
+    if (isKnown(now)) {
+      own.taken(now.address.toString(), now.host);
+      this.#learn(now, old);
     } else {
-      this.#byAddress.set(text, now);
-      this.#hostSet(now.host).add(now);
-      this.#apply(now, this.#lingering.take(text) || old?.isApplied === true);
+      own.seen(now);
+      if (old === undefined || !isKnown(old)) return;
+      if (old.isApplied) this.#options.ipcache.delete(Prefix.of(old.address));
+      this.#tell({ old });
     }
-    for (const listener of this.#listeners) listener({ old, now });
   }
 
-  #known({ address, host, identity, docker }: RemoteAddress): Known {
-    const shared = this.#hosts.get(host.toString()) ?? host;
-    this.#hosts.set(shared.toString(), shared);
-    const shown = identity === RESERVED_IDENTITIES.host ? RESERVED_IDENTITIES['remote-node'] : identity;
-    return { address, host: shared, identity: shown, ...(docker && { docker }), isApplied: false };
+  #learn(now: Known, old: Kept | undefined): void {
+    const host = now.host.toString();
+    getOrInsert(this.#byHost, host, () => ({ host: now.host, entries: new Set<Known>() })).entries.add(now);
+    this.#size++;
+    const before = old !== undefined && isKnown(old) ? old : undefined;
+    const lingered = this.#lingering.take(now.address.toString());
+    this.#apply(now, lingered || before?.isApplied === true);
+    this.#tell({ old: before, now });
   }
 
-  #hostSet(host: IpAddress): Set<Known> {
-    const text = host.toString();
-    let set = this.#byHost.get(text);
-    if (set === undefined) this.#byHost.set(text, (set = new Set()));
-    return set;
+  #onDelete(old: Kept): void {
+    if (!isKnown(old)) {
+      this.#options.own.gone(old);
+      return;
+    }
+    this.#forget(old);
+    if (old.isApplied) this.#lingering.add({ ...old, prefix: Prefix.of(old.address) }, LINGER_MS);
+    this.#tell({ old });
   }
 
   #forget(old: Known): void {
-    const ofHost = this.#hostSet(old.host);
-    ofHost.delete(old);
-    if (ofHost.size === 0) {
-      this.#byHost.delete(old.host.toString());
-      this.#hosts.delete(old.host.toString());
-    }
+    const host = old.host.toString();
+    const ofHost = this.#byHost.get(host);
+    ofHost?.entries.delete(old);
+    if (ofHost?.entries.size === 0) this.#byHost.delete(host);
+    this.#size--;
     this.#stopWaiting(old);
+  }
+
+  #tell(change: RemoteAddressChange): void {
+    for (const listener of this.#listeners) listener(change);
   }
 
   /** Writes what counts now, in one step. `counted`: whether the Ipcache has anything of the address. */
@@ -238,9 +246,7 @@ export class RemoteAddresses implements Component {
     // A node speaks for its own addresses through its key in the store.
     if (isNodeItself(known) || !claims.holds(known.host, known.address)) return false;
     if (known.identity < GLOBAL_IDENTITY_MIN || identities.has(known.identity)) return true;
-    const waiting = this.#waiting.get(known.identity);
-    if (waiting === undefined) this.#waiting.set(known.identity, new Set([known]));
-    else waiting.add(known);
+    getOrInsert(this.#waiting, known.identity, () => new Set<Known>()).add(known);
     return false;
   }
 
@@ -255,7 +261,7 @@ export class RemoteAddresses implements Component {
 
   #onClaims(changed: IpAddress): void {
     const { claims } = this.#options;
-    this.#reconsider(this.#byHost.get(changed.toString()) ?? []);
+    this.#reconsider(this.#byHost.get(changed.toString())?.entries ?? []);
     this.#lingering.end(({ host, prefix }) => host?.equals(changed) === true && !claims.holds(host, prefix.address));
   }
 
@@ -267,8 +273,8 @@ export class RemoteAddresses implements Component {
       else forgotten = true;
     }
     if (!forgotten) return;
-    for (const known of this.#byAddress.values()) {
-      if (changed.has(known.identity)) this.#apply(known, known.isApplied);
+    for (const { entries } of this.#byHost.values()) {
+      for (const known of entries) if (changed.has(known.identity)) this.#apply(known, known.isApplied);
     }
     this.#lingering.end(({ identity }) => changed.has(identity) && !identities.has(identity));
   }
@@ -282,10 +288,16 @@ export class RemoteAddresses implements Component {
   }
 }
 
-function addressText({ key }: KvEntry): string {
-  return key.slice(ADDRESSES_PREFIX.length);
+function isKnown(kept: Kept): kept is Known {
+  return 'host' in kept;
 }
 
 function isNodeItself({ identity }: RemoteAddress): boolean {
   return identity === RESERVED_IDENTITIES['remote-node'];
+}
+
+function getOrInsert<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) map.set(key, (value = make()));
+  return value;
 }

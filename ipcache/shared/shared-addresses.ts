@@ -18,7 +18,7 @@ import { Controller } from '../../runtime/controller.ts';
 import type { Logger } from '../../runtime/logger.ts';
 import type { KvEntry, Kvstore } from '../../kvstore/kvstore.ts';
 import type { AddressClaims } from './address-claims.ts';
-import { addressKey, decodeAddress, encodeAddress, type DockerNames } from './address-value.ts';
+import { addressKey, addressText, decodeAddress, encodeAddress, type DockerNames } from './address-value.ts';
 
 /** etcd takes no more operations in one transaction unless it is told to (`--max-txn-ops`). */
 const BATCH_KEYS = 128;
@@ -115,16 +115,18 @@ export class SharedAddresses implements Component {
     return [...texts].filter((text) => !this.#isRight(text)).length;
   }
 
-  /** The follower has seen a key in this node's name. */
-  seen(text: string, entry: KvEntry): void {
+  /** The follower has seen a key in this node's name, or one that is no address. */
+  seen(entry: KvEntry): void {
+    const text = addressText(entry.key);
     if (this.#isOld(text, entry)) return;
     const isKept = this.#options.store.isOwn(entry);
     this.#stored.set(text, { value: entry.value, isKept, revision: entry.modRevision });
     if (!this.#isRight(text)) this.#mark(text);
   }
 
-  /** The follower has seen that a key in this node's name is no more. `old`: what it was. */
-  gone(text: string, old: KvEntry): void {
+  /** The follower has seen that such a key is no more. `old`: what it was. */
+  gone(old: KvEntry): void {
+    const text = addressText(old.key);
     if (this.#isOld(text, old)) return;
     this.#stored.delete(text);
     if (this.#wanted.has(text)) this.#mark(text);
