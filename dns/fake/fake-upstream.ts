@@ -90,8 +90,8 @@ export async function askUdp(
 }
 
 /** Sends messages on one connection and waits for as many; rejects when the server closes it before. */
-export async function askTcp(messages: readonly Buffer[], port: number): Promise<Buffer[]> {
-  const socket = connect(port, '127.0.0.1');
+export async function askTcp(messages: readonly Buffer[], port: number, address = '127.0.0.1'): Promise<Buffer[]> {
+  const socket = connect(port, address);
   const reader = new StreamReader();
   const answers: Buffer[] = [];
   try {
