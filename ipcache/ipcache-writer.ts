@@ -43,6 +43,8 @@ export class IpcacheWriter implements Component {
   readonly #comparison: Controller;
   /** Prefixes that the map does not hold as it should, by their text, with the reason. */
   readonly #failed = new Map<string, unknown>();
+  /** The start has compared, just before the controller's first run. */
+  #isJustDone = false;
   #unsubscribe: (() => void) | undefined;
 
   constructor(options: IpcacheWriterOptions) {
@@ -50,7 +52,7 @@ export class IpcacheWriter implements Component {
     const { log, clock } = options;
     this.#comparison = new Controller({
       name: 'ipcache-compare',
-      run: () => Promise.resolve().then(() => this.#compare()),
+      run: () => Promise.resolve().then(() => this.#compareUnlessJustDone()),
       intervalMs: COMPARE_INTERVAL_MS,
       log,
       ...(clock && { clock }),
@@ -65,6 +67,7 @@ export class IpcacheWriter implements Component {
     this.#unsubscribe = this.#options.ipcache.onChange((change) => this.#write(change));
     try {
       this.#compare();
+      this.#isJustDone = true;
     } catch (error) {
       this.#options.log.error('The ipcache map refuses addresses', { error });
       this.#comparison.trigger();
@@ -106,6 +109,11 @@ export class IpcacheWriter implements Component {
       this.#failed.set(prefix.toString(), error);
       return false;
     }
+  }
+
+  #compareUnlessJustDone(): void {
+    if (!this.#isJustDone) this.#compare();
+    this.#isJustDone = false;
   }
 
   /** Writes what differs: additions first, so that no address is without an identity meanwhile. */

@@ -14,9 +14,9 @@ export function writeAddress(target: Uint8Array, offset: number, address: IpAddr
   target.set(address.bytes, offset);
 }
 
-/** Reads an address of `family` that starts at `offset`; the bytes are copied. */
+/** Reads an address of `family` that starts at `offset`; the bytes are copied (`slice` of a Buffer would not). */
 export function readAddress(source: Uint8Array, offset: number, family: IpFamily): IpAddress {
-  return new IpAddress(source.slice(offset, offset + ADDRESS_BYTES[family]));
+  return new IpAddress(new Uint8Array(source.subarray(offset, offset + ADDRESS_BYTES[family])));
 }
 
 /** The family that an ADDR_FAMILY_* means; undefined for 0 and what is not known. */

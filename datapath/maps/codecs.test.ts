@@ -81,6 +81,17 @@ test('ipcache entries come back as they were written', () => {
   );
 });
 
+test('what was read of an ipcache entry stays when its buffers are used for the next one', () => {
+  const [key, value] = [Buffer.alloc(ipcache.IPCACHE_KEY.size), Buffer.alloc(ipcache.IPCACHE_INFO.size)];
+  ipcache.encodeIpcacheKey(Prefix.parse('10.1.2.3/32'), key);
+  ipcache.encodeIpcacheInfo({ identity: 300, tunnelEndpoint: IpAddress.parse('192.168.60.12') }, value);
+  const [prefix, info] = [ipcache.decodeIpcacheKey(key), ipcache.decodeIpcacheInfo(value)];
+  key.fill(0xff);
+  value.fill(0xff);
+  assert.equal(prefix.toString(), '10.1.2.3/32');
+  assert.equal(info.tunnelEndpoint?.toString(), '192.168.60.12');
+});
+
 test('the bytes of an ipcache value are those of the C', () => {
   const value = dirty(ipcache.IPCACHE_INFO.size);
   const flagsOf = (info: ipcache.IpcacheInfo): string => {
