@@ -104,15 +104,8 @@ test('privileged: a service that is scaled has one identity, and its new contain
   for (const backend of backends) {
     const to = await address(backend);
     for (const frontend of frontends) assert.equal(await node.ask(frontend, to), backend);
-    assert.equal(
-      await node.ask(
-        backends.find((other) => other !== backend)!,
-        to,
-      ),
-      undefined,
-      'each other',
-    );
   }
+  assert.equal(await node.ask(backends[0]!, await address(backends[1]!)), undefined, 'each other');
   const answer = await node.docker('exec', frontends[0]!, 'nslookup', 'backend');
   for (const backend of backends) assert.ok(answer.includes(await address(backend)), answer);
   await node.docker('rm', '-f', 'stranger');
@@ -160,8 +153,8 @@ test('privileged: the services on two nodes find each other by name, under the s
   for (const backend of backends) {
     const to = await address(backend);
     await eventually(async () => assert.equal(await second.ask(frontend, to), backend, 'by address'));
-    assert.equal(await second.ask(frontend, to, 8080), undefined, 'another port');
   }
+  assert.equal(await second.ask(frontend, await address(backends[0]!), 8080), undefined, 'another port');
   assert.ok(backends.includes((await second.ask(frontend, 'backend')) ?? ''), 'by name');
   await second.docker('run', '-d', '--name', 'stranger', '--network', 'shop_shop', 'web');
   assert.equal(await second.ask('stranger', 'backend'), undefined, 'another container of that node');
