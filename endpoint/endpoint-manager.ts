@@ -10,7 +10,6 @@
  * Every call may be repeated, and each change is on disk before it is answered. Calls for one Docker endpoint run one
  * after the other.
  */
-import { isDeepStrictEqual } from 'node:util';
 import { CiliumError, describeError } from '../errors/cilium-error.ts';
 import { Prefix } from '../net/ip.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
@@ -21,6 +20,7 @@ import { EndpointIndex } from './endpoint-index.ts';
 import type { CreateRequest, EndpointManagerDeps } from './endpoint-manager-deps.ts';
 import {
   Endpoint,
+  hasNames,
   type ContainerInfo,
   type ContainerNames,
   type EndpointFacts,
@@ -493,8 +493,4 @@ export class EndpointManager {
   #notify(event: Parameters<EndpointListener>[0], endpoint: Endpoint): void {
     for (const listener of this.#listeners) listener(event, endpoint);
   }
-}
-
-function hasNames({ name, network, aliases }: ContainerInfo, names: ContainerNames): boolean {
-  return isDeepStrictEqual({ name, network, aliases }, names);
 }

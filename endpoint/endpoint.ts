@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** One interface of a container under our control: what is remembered of it, and where it stands. */
+import { isDeepStrictEqual } from 'node:util';
 import type { IpAddress } from '../net/ip.ts';
 import type { MacAddress } from '../net/mac.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
@@ -125,4 +126,8 @@ export class Endpoint {
   identify(identity: EndpointIdentity | undefined): void {
     this.#identity = identity;
   }
+}
+
+export function hasNames({ name, network, aliases }: ContainerInfo, names: ContainerNames): boolean {
+  return isDeepStrictEqual({ name, network, aliases }, names);
 }
