@@ -28,12 +28,14 @@ test('node list shows addresses and ranges, a node a row', async (t) => {
 });
 
 test('ip list shows each address with its labels, or numbers, and who says so', async (t) => {
-  const { run } = await startNode(t);
+  const { run, services } = await startNode(t);
+  services.addressList.splice(2, 0, { ...services.addressList[0]!, cidr: '10.12.0.0/16', identity: 0 });
   assert.deepEqual(lines((await run('ip', 'list')).stdout), [
     'IP              IDENTITY             SOURCE',
     '0.0.0.0/0       reserved:world       agent-local',
     '10.11.0.40/32   container:id=app1    agent-local',
     '                container:tier=web...',
+    '10.12.0.0/16    reserved:unknown     agent-local',
     '10.12.0.7/32    container:id=app2    kvstore',
     '192.0.2.0/24    16777217             generated',
     '',
@@ -42,6 +44,7 @@ test('ip list shows each address with its labels, or numbers, and who says so', 
     'IP              IDENTITY   SOURCE        HOST            ENCRYPT_KEY',
     '0.0.0.0/0       2          agent-local                   0',
     '10.11.0.40/32   41173      agent-local                   0',
+    '10.12.0.0/16    0          agent-local                   0',
     '10.12.0.7/32    41029      kvstore       192.168.60.12   0',
     '192.0.2.0/24    16777217   generated                     0',
     '',

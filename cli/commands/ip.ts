@@ -4,6 +4,7 @@
 import type { Command } from 'commander';
 import type { IpListEntry } from '../../api/cluster-models.ts';
 import { CiliumError } from '../../errors/cilium-error.ts';
+import { reservedLabels } from '../../identity/numeric-identity.ts';
 import type { Context } from '../context.ts';
 import { loadIdentityLabels, type IdentityLabels } from '../identity-labels.ts';
 import { formatted, withOutput, type OutputOptions } from '../output/print.ts';
@@ -69,7 +70,7 @@ async function listText(context: Context, entries: readonly IpListEntry[], optio
 }
 
 function identityCells(identity: number, labels: IdentityLabels): readonly string[] {
-  const known = labels?.get(identity) ?? [];
+  const known = labels?.get(identity) ?? (labels && reservedLabels(identity)?.toTexts()) ?? [];
   return known.length === 0 ? [String(identity)] : known;
 }
 
