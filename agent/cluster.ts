@@ -11,7 +11,7 @@
 import { CiliumError } from '../errors/cilium-error.ts';
 import type { Datapath, DatapathOptions } from '../datapath/datapath.ts';
 import { TUNNEL_OVERHEAD } from '../datapath/loader/tunnel-device.ts';
-import { networkPools, type NetworkHooks } from '../driver/types.ts';
+import { networkPools, type NetworkHooks, type NetworkRecord } from '../driver/types.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { TakenRange } from '../ipam/ranges.ts';
 import type { Ipcache } from '../ipcache/ipcache.ts';
@@ -47,6 +47,7 @@ export class Cluster {
   /** Family of the addresses by which nodes reach each other. */
   readonly underlay: IpFamily;
   readonly #deps: ClusterDeps;
+  readonly #networks = new Map<string, NetworkRecord>();
 
   constructor(deps: ClusterDeps) {
     this.#deps = deps;
@@ -69,8 +70,10 @@ export class Cluster {
       underlay: this.underlay,
       ipcache: ipcache.as('cluster'),
       local: () => this.nodes.local,
+      pools: () => [...this.#networks.values()].flatMap(networkPools).map(({ pool }) => pool),
       others: () => this.nodes.others(),
       log: log('node'),
+      clock,
     });
     this.claims = new NodeClaims(this.nodes);
     this.nodes.onChange(() => this.network.changed());
@@ -109,11 +112,15 @@ export class Cluster {
           network.id,
           networkPools(network).map(({ pool }) => ipam.partOf(pool)),
         );
+        this.#networks.set(network.id, network);
+        this.network.changed();
         await next.created(network);
       },
       deleted: async (network) => {
         await next.deleted(network);
         this.nodes.releaseNetwork(network.id);
+        this.#networks.delete(network.id);
+        this.network.changed();
       },
     };
   }
@@ -164,18 +171,7 @@ export class Cluster {
 
   /** What follows the other nodes; needs the datapath and the store. */
   get components(): Component[] {
-    const network: Component = {
-      name: 'node-network',
-      start: () => {
-        this.network.start();
-        return Promise.resolve();
-      },
-      stop: () => {
-        this.network.stop();
-        return Promise.resolve();
-      },
-    };
-    return [this.nodes, network];
+    return [this.nodes, this.network];
   }
 }
 

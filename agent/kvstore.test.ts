@@ -9,8 +9,12 @@ import { temporaryFolder } from '../tests/support/temporary-folder.ts';
 import { openKvstore, type AgentKvstore } from './kvstore.ts';
 
 function open(kvstore: 'embedded' | 'etcd', ...kvstoreOpt: string[]): Promise<AgentKvstore> {
+  const addresses = { ipv4Node: 'auto', ipv6Node: 'auto' };
   const times = { kvstoreLeaseTtl: 25, kvstoreConnectivityTimeout: 1 };
-  return openKvstore({ kvstore, kvstoreOpt, ...times, nodeName: 'node1', stateDir: '/none' }, silentLogger);
+  return openKvstore(
+    { kvstore, kvstoreOpt, ...times, nodeName: 'node1', ...addresses, stateDir: '/none' },
+    silentLogger,
+  );
 }
 
 test('the embedded store stands on an engine, etcd on nothing', async () => {

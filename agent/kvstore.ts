@@ -26,7 +26,14 @@ export interface AgentKvstore {
 
 type KvstoreOptions = Pick<
   AgentOptions,
-  'kvstore' | 'kvstoreOpt' | 'kvstoreLeaseTtl' | 'kvstoreConnectivityTimeout' | 'nodeName' | 'stateDir'
+  | 'ipv4Node'
+  | 'ipv6Node'
+  | 'kvstore'
+  | 'kvstoreOpt'
+  | 'kvstoreLeaseTtl'
+  | 'kvstoreConnectivityTimeout'
+  | 'nodeName'
+  | 'stateDir'
 >;
 
 /** Throws `InvalidArgument` for options that do not fit together. */
@@ -51,9 +58,15 @@ export async function openKvstore(options: KvstoreOptions, log: Logger): Promise
     log,
     clock: systemClock,
   });
-  return { store, foundation: [], nodeKey: nodeAddress(4) ?? nodeAddress(6) ?? options.nodeName, identityMemory };
+  return { store, foundation: [], nodeKey: nodeKey(options), identityMemory };
 }
 
 function invalid(message: string): CiliumError {
   return new CiliumError('InvalidArgument', message);
+}
+
+/** An address of the node that no other has. */
+function nodeKey({ ipv4Node, ipv6Node, nodeName }: KvstoreOptions): string {
+  const ipv4 = ipv4Node === 'auto' ? nodeAddress(4) : ipv4Node;
+  return ipv4 ?? (ipv6Node === 'auto' ? nodeAddress(6) : ipv6Node) ?? nodeName;
 }

@@ -36,7 +36,7 @@ export interface StatusReportDeps {
   readonly endpoints: { readonly status: ControllerStatus };
   readonly policyFolder: PolicyFolder | undefined;
   /** Absent when the node is alone. */
-  readonly cluster: Pick<Cluster, 'nodes'> | undefined;
+  readonly cluster: Pick<Cluster, 'nodes' | 'network'> | undefined;
   readonly dns: Pick<ClusterDns, 'parts'> | undefined;
   readonly view: Pick<ClusterView, 'nodes'>;
   readonly health: Pick<Health, 'state' | 'controllers'>;
@@ -98,7 +98,7 @@ export class StatusReport {
         collector,
         endpoints,
         ...(policyFolder ? [policyFolder] : []),
-        ...(cluster ? [cluster.nodes] : []),
+        ...(cluster ? [cluster.nodes, cluster.network] : []),
         ...(dns ? dns.parts : []),
         ...health.controllers,
       ].map(({ status }) => controllerModel(status)),

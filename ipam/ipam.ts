@@ -362,10 +362,14 @@ function poolExhausted(pool: Pool): CiliumError {
 }
 
 export function overlapError(prefix: Prefix, obstacle: TakenRange): CiliumError {
+  const remedy =
+    obstacle.elsewhere === true
+      ? "leave --subnet out (with --ipam-driver cilium the network gets a part of this node's own range), choose another, or " +
+        "give each node's network a part of its own with --ip-range"
+      : 'choose another --subnet, or remove what uses that range (docker network ls; docker network inspect)';
   return new CiliumError(
     'InUse',
-    `${prefix.toString()} overlaps ${obstacle.prefix.toString()} of ${obstacle.by}: choose another --subnet, or remove what ` +
-      'uses that range (docker network ls; docker network inspect)',
+    `${prefix.toString()} overlaps ${obstacle.prefix.toString()} of ${obstacle.by}: ${remedy}`,
     { pool: prefix.toString(), obstacle: obstacle.prefix.toString() },
   );
 }

@@ -116,7 +116,10 @@ export class LocalNode {
 
   /** True when the node has other addresses than at the last look. */
   refreshAddresses(): boolean {
-    const now = this.#options.addresses();
+    const present = this.#options.addresses();
+    // One that is away for a moment, as when a device is set up anew, is not unsaid: nobody could use that.
+    const kept = this.#addresses.filter((old) => !present.some(({ family }) => family === old.family));
+    const now = [...present, ...kept].sort((a, b) => a.compare(b));
     if (now.join() === this.#addresses.join()) return false;
     this.#addresses = now;
     return true;

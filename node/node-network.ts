@@ -6,6 +6,7 @@
  * - Range of another node: with tunnels routed to cilium_host, natively to the node itself if it is on one of our links,
  *   else left to the network's routers. In ipcache it has no identity: an address in it that is not known yet is nobody's,
  *   above all not the world's. So has this node's own range.
+ * - Pool of a network that this node has a part of: nobody's, too, where no node has claimed it.
  * - Router of another node: remote-node, by the tunnel. Its addresses towards us: remote-node, as the network goes.
  * - Router of this node: on cilium_host, source of what the node itself sends to other nodes' containers.
  *
@@ -17,6 +18,9 @@ import { ROUTE_PROTOCOL } from '../datapath/netlink/route.ts';
 import { RESERVED_IDENTITIES } from '../identity/numeric-identity.ts';
 import type { IpcacheEntry, IpcacheVoice } from '../ipcache/ipcache.ts';
 import { type IpAddress, type IpFamily, Prefix } from '../net/ip.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { Component } from '../runtime/component.ts';
+import { Controller, type ControllerStatus } from '../runtime/controller.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { addressesOf, byFamily, nodeRanges, router, tunnelEndpoint, type ByFamily, type ClusterNode } from './node.ts';
 
@@ -38,8 +42,11 @@ export interface NodeNetworkOptions {
   readonly underlay: IpFamily;
   readonly ipcache: IpcacheVoice;
   readonly local: () => ClusterNode;
+  /** Whole pools of this node's networks, of which it may have a part only. */
+  readonly pools: () => Iterable<Prefix>;
   readonly others: () => Iterable<ClusterNode>;
   readonly log: Logger;
+  readonly clock?: Clock;
 }
 
 interface Wanted {
@@ -50,30 +57,49 @@ interface Wanted {
 const NOBODY = RESERVED_IDENTITIES.unknown;
 const REMOTE_NODE = RESERVED_IDENTITIES['remote-node'];
 
-export class NodeNetwork {
+/** How often routes are compared with what they should be, against hands from outside. */
+const COMPARE_INTERVAL_MS = 5 * 60_000;
+
+export class NodeNetwork implements Component {
+  readonly name = 'node-network';
   readonly #options: NodeNetworkOptions;
   readonly #entries = new Map<string, { readonly prefix: Prefix; readonly entry: IpcacheEntry }>();
   #wanted: Wanted = { routes: new Map(), entries: new Map() };
   /** What was said to be unreachable, to say it once. */
   readonly #unreachable = new Map<string, string>();
+  /** Routes wanted at the last comparison. */
+  #routed = new Set<string>();
+  readonly #comparison: Controller;
   #isDue = false;
   #isStarted = false;
 
   constructor(options: NodeNetworkOptions) {
     this.#options = options;
+    const { log, clock } = options;
+    this.#comparison = new Controller({
+      name: 'node-network-compare',
+      run: () => Promise.resolve().then(() => this.#reconcile()),
+      intervalMs: COMPARE_INTERVAL_MS,
+      log,
+      ...(clock && { clock }),
+    });
   }
 
   /** Puts the router on cilium_host and does what there is to do. */
-  start(): void {
+  start(): Promise<void> {
     const links = this.#options.links();
     const routers = this.#options.routers();
     for (const address of [routers[4], routers[6]]) links.addAddress(this.#options.hostIfindex(), address);
     this.#isStarted = true;
-    this.#reconcile();
+    this.#attempt();
+    this.#comparison.start();
+    return Promise.resolve();
   }
 
-  stop(): void {
+  /** Leaves everything as it is: packets go on. */
+  async stop(): Promise<void> {
     this.#isStarted = false;
+    await this.#comparison.stop();
   }
 
   /** Nodes or the node's own addresses have changed; what comes together is done together. */
@@ -82,8 +108,12 @@ export class NodeNetwork {
     this.#isDue = true;
     queueMicrotask(() => {
       this.#isDue = false;
-      if (this.#isStarted) this.#reconcile();
+      if (this.#isStarted) this.#attempt();
     });
+  }
+
+  get status(): ControllerStatus {
+    return this.#comparison.status;
   }
 
   /** Whether a route on cilium_host is wanted here. */
@@ -96,18 +126,23 @@ export class NodeNetwork {
     return this.#options.routers()[address.family].equals(address);
   }
 
-  #reconcile(): void {
+  #attempt(): void {
     try {
-      this.#wanted = this.#want();
-      this.#setRoutes(this.#wanted.routes);
-      this.#setEntries(this.#wanted.entries);
+      this.#reconcile();
     } catch (error) {
       this.#options.log.error('Cannot follow nodes', { error });
+      this.#comparison.trigger();
     }
   }
 
+  #reconcile(): void {
+    this.#wanted = this.#want();
+    this.#setEntries(this.#wanted.entries);
+    this.#setRoutes(this.#wanted.routes);
+  }
+
   #want(): Wanted {
-    const { local, others, mode, underlay, hostIfindex, routers, links } = this.#options;
+    const { local, others, pools, mode, underlay, hostIfindex, routers, links } = this.#options;
     const wanted: Wanted = { routes: new Map(), entries: new Map() };
     const say = (prefix: Prefix, entry: IpcacheEntry): void => {
       if (!wanted.entries.has(prefix.toString())) wanted.entries.set(prefix.toString(), { prefix, entry });
@@ -136,6 +171,8 @@ export class NodeNetwork {
         if (route !== undefined) wanted.routes.set(prefix.toString(), route);
       }
     }
+    const own = nodeRanges(local());
+    for (const pool of pools()) if (!own.some((range) => range.contains(pool))) say(pool, { identity: NOBODY });
     return wanted;
   }
 
@@ -174,9 +211,6 @@ export class NodeNetwork {
       if (!links().addRoute(route)) log.warn('A route of somebody else is in the way', { prefix: text });
     }
   }
-
-  /** What was wanted at the last comparison. */
-  #routed = new Set<string>();
 
   /** Additions first, so that no address is the world's for a moment. */
   #setEntries(entries: Wanted['entries']): void {
