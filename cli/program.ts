@@ -74,6 +74,10 @@ const COMMANDS: Program['commands'] = {
     description: 'Keys of the key-value store: show, write, delete',
     load: async () => (await import('./commands/kvstore.ts')).register,
   },
+  'docker-dns': {
+    description: 'Have Docker ask the agent for names of containers on other nodes',
+    load: async () => (await import('./commands/docker-dns.ts')).register,
+  },
   completion: {
     description: 'Print a script that completes commands in a shell',
     load: async () => (await import('./commands/completion.ts')).register,

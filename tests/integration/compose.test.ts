@@ -8,6 +8,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { nameServer } from '../../lab/addresses.ts';
 import { enginePath } from '../../lab/engine.ts';
 import { HOME } from '../../lab/node.ts';
 import { DockerNode } from './docker-node.ts';
@@ -156,6 +157,9 @@ test('privileged: the services on two nodes find each other by name, under the s
   }
   assert.equal(await second.ask(frontend, await address(backends[0]!), 8080), undefined, 'another port');
   assert.ok(backends.includes((await second.ask(frontend, 'backend')) ?? ''), 'by name');
+  const daemonJson = ['--file', join(second.lab.machine.dir, 'docker.json'), '--resolv-conf', '/nonexistent'];
+  const told = await second.lab.cilium(['docker-dns', ...daemonJson]);
+  assert.match(told, new RegExp(`dns is ${nameServer(2)};`), 'what an install says is what the lab says');
   await second.docker('run', '-d', '--name', 'stranger', '--network', 'shop_shop', 'web');
   assert.equal(await second.ask('stranger', 'backend'), undefined, 'another container of that node');
   // Nobody has said anything about the frontend, so the backend may ask it.
