@@ -34,11 +34,16 @@ interface World {
 }
 
 /** A server whose client, this process, is container c1 on network net1, with one upstream server. */
-async function world(t: TestContext, handler: Handler = (asked) => [reply(asked)], servers = 1): Promise<World> {
+async function world(
+  t: TestContext,
+  handler: Handler = (asked) => [reply(asked)],
+  servers = 1,
+  times: { nextServerMs?: number; giveUpMs?: number } = {},
+): Promise<World> {
   const names = new NameTable();
   names.set({ address: IpAddress.parse(HERE), names: ['me'], network: 'net1', containerId: 'c1' });
   const upstream = await fakeUpstream(t, handler);
-  const forwarder = new Forwarder({ servers: () => [upstream].slice(0, servers), clock: systemClock });
+  const forwarder = new Forwarder({ servers: () => [upstream].slice(0, servers), clock: systemClock, ...times });
   const it: World = {
     names,
     upstream,
@@ -168,6 +173,16 @@ test('without servers a container that is not known does not exist, and of the r
   assert.deepEqual(await ask('www.example'), [2, false]);
 });
 
+test('a server that asks us back is not asked for ever', async (t) => {
+  const over = new AbortController();
+  const askBack = (bytes: Buffer): Promise<Buffer> => askUdp(bytes, it.port('udp'), HERE, over.signal);
+  const handler: Handler = async ({ bytes }) => await Promise.all([askBack(bytes), askBack(bytes)]).catch(() => []);
+  const it = await world(t, handler, 1, { nextServerMs: 600_000, giveUpMs: 500 });
+  assert.deepEqual(await it.ask('www.example'), [2, false]);
+  assert.ok(it.upstream.asked.length <= 1_000, `${it.upstream.asked.length} questions`);
+  over.abort();
+});
+
 test('who is not of this node is refused, and so is a whole zone', async (t) => {
   const it = await world(t);
   assert.deepEqual(await it.ask('example', { type: 'AXFR' }), [5, false]);
@@ -205,6 +220,24 @@ test('a connection with what is no question, or too long a one, is closed', asyn
   wrong.resume();
   await once(wrong, 'close');
   assert.deepEqual(await it.ask('www.example'), [0, false, 'A 192.0.2.1']);
+});
+
+test('questions that wait when the server stops end with it', async (t) => {
+  const it = await world(t, () => []);
+  const over = new AbortController();
+  const asked = [
+    askUdp(queryBytes('a.example'), it.port('udp'), HERE, over.signal),
+    askTcp([queryBytes('b.example')], it.port('tcp')),
+  ];
+  await eventually('both wait', () => it.upstream.asked.length === 2);
+  const ended = Promise.allSettled(asked);
+  await it.server.stop();
+  await it.server.stop();
+  over.abort();
+  assert.deepEqual(
+    (await ended).map(({ status }) => status),
+    ['rejected', 'rejected'],
+  );
 });
 
 test('a client that ends its side of the connection still gets its answers', async (t) => {

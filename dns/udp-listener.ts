@@ -9,6 +9,7 @@ import type { Responder } from './responder.ts';
 export class UdpListener {
   static readonly transport = 'udp';
   readonly #socket: Socket;
+  #isClosed = false;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -22,10 +23,11 @@ export class UdpListener {
     onError: (error: Error) => void,
   ): Promise<UdpListener> {
     const socket = createSocket(isIPv6(address) ? { type: 'udp6', ipv6Only: true } : { type: 'udp4' });
+    const listener = new UdpListener(socket);
     socket.on('message', (bytes, { address: source, port: sourcePort }) => {
       void responder.respond(bytes, source, 'udp').then((reply) => {
         // A client that has gone is no error; nor is a reply that finds no room: the client asks again.
-        if (reply) socket.send(reply, sourcePort, source, () => undefined);
+        if (reply && !listener.#isClosed) socket.send(reply, sourcePort, source, () => undefined);
       });
     });
     socket.bind(port, address);
@@ -36,7 +38,7 @@ export class UdpListener {
       throw error;
     }
     socket.on('error', onError);
-    return new UdpListener(socket);
+    return listener;
   }
 
   get port(): number {
@@ -44,6 +46,7 @@ export class UdpListener {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     await new Promise<void>((resolve) => this.#socket.close(resolve));
   }
 }

@@ -46,14 +46,17 @@ export async function fakeUpstream(t: TestContext, handler: Handler): Promise<Fa
   await once(tcp, 'listening');
   const { port } = tcp.address() as AddressInfo;
   const udp = createSocket('udp4');
+  let isClosed = false;
   udp.on('message', (bytes, source) => {
     void handle(bytes, 'udp', source.port).then((replies) => {
+      if (isClosed) return;
       for (const reply of replies) udp.send(reply, source.port, source.address, () => undefined);
     });
   });
   udp.bind(port, '127.0.0.1');
   await once(udp, 'listening');
   t.after(() => {
+    isClosed = true;
     udp.close();
     tcp.close();
   });
