@@ -10,7 +10,7 @@
 import { CiliumError } from '../../errors/cilium-error.ts';
 import { systemClock } from '../../runtime/clock.ts';
 import { checkConfig, type EtcdConfig, type EtcdTimes } from './etcd-config.ts';
-import { EtcdEndpoint, type EtcdService, type EtcdStream } from './etcd-endpoint.ts';
+import { EtcdEndpoint, type Decoder, type EtcdService, type EtcdStream } from './etcd-endpoint.ts';
 import { toError, toFault, type EtcdFault } from './etcd-fault.ts';
 import { Gate } from './gate.ts';
 
@@ -35,13 +35,13 @@ export class EtcdConnection {
     this.#current = Math.floor(random() * this.endpoints.length);
   }
 
-  /** `what`: for the error, such as `read key`. */
-  read<T>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
-    return this.#request(what, service, method, message, true);
+  /** `what`: for the error, such as `read key`. `decode`: instead of etcd3's way to read the answer. */
+  read<T>(what: string, service: EtcdService, method: string, message: unknown, decode?: Decoder<T>): Promise<T> {
+    return this.#request(what, true, (endpoint) => endpoint.request<T>(service, method, message, decode));
   }
 
   write<T>(what: string, service: EtcdService, method: string, message: unknown): Promise<T> {
-    return this.#request(what, service, method, message, false);
+    return this.#request(what, false, (endpoint) => endpoint.request<T>(service, method, message));
   }
 
   /** A stream to the present member, and what to call when it failed. */
@@ -93,12 +93,8 @@ export class EtcdConnection {
     for (const endpoint of this.endpoints) endpoint.close();
   }
 
-  #request<T>(what: string, service: EtcdService, method: string, message: unknown, isRepeatable: boolean): Promise<T> {
-    return this.answer(() =>
-      this.#gate.run(() =>
-        this.#tryAll<T>(what, isRepeatable, (endpoint) => endpoint.request<T>(service, method, message)),
-      ),
-    );
+  #request<T>(what: string, isRepeatable: boolean, ask: (endpoint: EtcdEndpoint) => Promise<T>): Promise<T> {
+    return this.answer(() => this.#gate.run(() => this.#tryAll<T>(what, isRepeatable, ask)));
   }
 
   async #tryAll<T>(what: string, isRepeatable: boolean, ask: (endpoint: EtcdEndpoint) => Promise<T>): Promise<T> {

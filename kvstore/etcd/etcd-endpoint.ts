@@ -17,6 +17,12 @@ export type EtcdStream<Request, Response> = IDuplexStream<Request, Response>;
 type Metadata = { clone(): Metadata; set(key: string, value: string): void };
 type Answer = (error: Error | null, response: unknown) => void;
 type Stub = Record<string, (...args: unknown[]) => unknown>;
+/** What gRPC's clients carry of their service's definition. */
+interface Definition {
+  readonly path: string;
+  readonly requestSerialize: (message: unknown) => Buffer;
+}
+export type Decoder<T> = (bytes: Buffer) => T;
 
 /** etcd3's client, with its connections open to us. */
 class Connections extends Etcd3 {
@@ -43,14 +49,19 @@ export class EtcdEndpoint {
     this.#times = times;
   }
 
-  /** One attempt. Rejects with what gRPC says, see `toFault`. */
-  async request<T>(service: EtcdService, method: string, message: unknown): Promise<T> {
+  /** One attempt. Rejects with what gRPC says, see `toFault`. `decode`: instead of etcd3's way to read the answer. */
+  async request<T>(service: EtcdService, method: string, message: unknown, decode?: Decoder<T>): Promise<T> {
     const answer = await this.#use(
       service,
       (stub, metadata) =>
         new Promise((resolve, reject) => {
           const done: Answer = (error, response) => (error === null ? resolve(response) : reject(error));
-          stub[method]!(message, metadata, { deadline: Date.now() + this.#times.requestTimeoutMs }, done);
+          const options = { deadline: Date.now() + this.#times.requestTimeoutMs };
+          if (decode === undefined) stub[method]!(message, metadata, options, done);
+          else {
+            const { path, requestSerialize } = definitionOf(stub, method);
+            stub['makeUnaryRequest']!(path, requestSerialize, decode, message, metadata, options, done);
+          }
         }),
     );
     return answer as T;
@@ -105,4 +116,9 @@ export class EtcdEndpoint {
       },
     };
   }
+}
+
+function definitionOf(stub: Stub, method: string): Definition {
+  const { service } = stub.constructor as unknown as { service: Record<string, Definition & { originalName: string }> };
+  return Object.values(service).find(({ originalName }) => originalName === method)!;
 }

@@ -154,10 +154,14 @@ export class EtcdKvstore implements Kvstore {
     return kvs[0] && this.#messages.entry(kvs[0]);
   }
 
-  async list(prefix: string): Promise<KvList> {
+  async list(prefix: string, onPage?: (entries: readonly KvEntry[]) => void): Promise<KvList> {
+    // Pages that somebody has had cannot be taken back: then one that is compacted away is an error.
+    if (onPage !== undefined) return { entries: [], revision: await this.#listPages(prefix, onPage) };
     for (let attempt = 1; ; attempt++) {
+      const entries: KvEntry[] = [];
       try {
-        return await this.#listOnce(prefix);
+        const revision = await this.#listPages(prefix, (page) => entries.push(...page));
+        return { entries, revision };
       } catch (error) {
         if (!isKind(error, 'compacted') || attempt === LIST_ATTEMPTS) throw error;
       }
@@ -313,19 +317,22 @@ export class EtcdKvstore implements Kvstore {
     return toNumber(header.revision);
   }
 
-  /** All pages show the revision of the first. */
-  async #listOnce(prefix: string): Promise<KvList> {
+  /** All pages show the revision of the first, which is answered. */
+  async #listPages(prefix: string, onPage: (entries: readonly KvEntry[]) => void): Promise<number> {
     const limit = this.#options.pageEntries ?? PAGE_ENTRIES;
     const range = this.#messages.range(prefix);
-    const entries: KvEntry[] = [];
     let revision = 0;
     for (let from = range.key; ;) {
-      const page = await this.#range(`list ${prefix}`, { ...range, key: from, limit, revision });
-      if (revision === 0) revision = toNumber(page.header.revision);
-      for (const kv of page.kvs) entries.push(this.#messages.entry(kv));
-      const last = page.kvs.at(-1);
-      if (!page.more || last === undefined) return { entries, revision };
-      from = Buffer.concat([last.key, Buffer.from([0])]);
+      const request = { ...range, key: from, limit, revision };
+      this.#checkOpen();
+      const page = await this.#connection.read(`list ${prefix}`, 'KV', 'range', request, (bytes) =>
+        this.#messages.page(bytes),
+      );
+      if (revision === 0) ({ revision } = page);
+      onPage(page.entries);
+      const last = page.entries.at(-1);
+      if (!page.more || last === undefined) return revision;
+      from = Buffer.concat([this.#messages.key(last.key), Buffer.from([0])]);
     }
   }
 

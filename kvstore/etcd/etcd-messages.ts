@@ -4,6 +4,7 @@
 import type { ICompare, IKeyValue, IRequestOp, ITxnRequest } from 'etcd3';
 import { CiliumError } from '../../errors/cilium-error.ts';
 import type { KvCondition, KvEntry, KvOperation, KvRead, KvTransaction } from '../kvstore.ts';
+import { decodeRangeResponse, type RangePage } from './range-response.ts';
 
 export interface KeyRange {
   readonly key: Buffer;
@@ -32,6 +33,10 @@ export class EtcdMessages {
     const end = Buffer.from(key);
     end[end.length - 1]! += 1; // UTF-8 has no byte 0xff: no carry
     return { key, range_end: end };
+  }
+
+  page(bytes: Buffer): RangePage {
+    return decodeRangeResponse(bytes, this.#namespaceBytes);
   }
 
   keyOf(bytes: Buffer): string {

@@ -4,7 +4,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isCiliumError } from '../../errors/cilium-error.ts';
-import { putIfDifferent, type KvCondition, type KvEvent, type Kvstore, type Watch } from '../../kvstore/kvstore.ts';
+import {
+  putIfDifferent,
+  type KvCondition,
+  type KvEntry,
+  type KvEvent,
+  type Kvstore,
+  type Watch,
+} from '../../kvstore/kvstore.ts';
 
 /** One server with its data, made anew for each test. */
 export interface KvstoreBackend {
@@ -92,6 +99,9 @@ export function testKvstore(backendName: string, open: () => Promise<KvstoreBack
     );
     assert.equal(revision, (await client.get('q'))?.modRevision);
     assert.deepEqual((await client.list('none/')).entries, []);
+    const pages: KvEntry[] = [];
+    const rest = await client.list('p/', (page) => pages.push(...page));
+    assert.deepEqual({ ...rest, entries: [...pages, ...rest.entries] }, { entries, revision });
   });
 
   check('a transaction does all or nothing, in one revision', async (_backend, client) => {
