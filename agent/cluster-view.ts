@@ -78,7 +78,7 @@ export function fullName({ name, cluster }: ClusterNode): string {
 /** Of the containers of this node and of those that other nodes have told of, by address. */
 export function* containerNames(
   endpoints: Iterable<Endpoint>,
-  remote: Iterable<RemoteAddress> = [],
+  remote: Iterable<Pick<RemoteAddress, 'address' | 'docker'>> = [],
 ): Generator<[address: string, name: string]> {
   for (const { address, docker } of remote) {
     const name = docker?.names[0];

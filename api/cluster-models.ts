@@ -35,7 +35,7 @@ export type IdentityEndpoints = z.infer<typeof identityEndpoints>;
 
 // ---- kvstore ----------------------------------------------------------------------------------------------------
 
-/** A key of at most this many bytes; etcd takes 1.5 MiB for a whole request. */
+/** A key of at most this many characters; etcd takes 1.5 MiB for a whole request. */
 const KEY_LIMIT = 4_096;
 
 export const kvstoreEntry = z.object({

@@ -33,6 +33,9 @@ export interface Keys {
 /** The shortest lease that is allowed, in ms: a command is a client that comes and goes. */
 const SESSION_TTL_MS = 25_000;
 
+/** The longest time that there is for a timer. */
+const FOREVER_MS = 2 ** 31 - 1;
+
 /** A person waits: etcd answers within this time or is away. */
 const TIMES = { connectTimeoutMs: 5_000, requestTimeoutMs: 5_000 };
 
@@ -50,11 +53,13 @@ export async function withKeys<T>(context: Context, options: KeyOptions, work: (
   const { ManualAccess } = await import('../kvstore/manual-access.ts');
   const config = await etcdConfigOf(parseKvstoreOpt(kvstoreOpt));
   const store = new EtcdKvstore({ config, log: silentLogger, sessionTtlMs: SESSION_TTL_MS, times: TIMES });
-  await store.start(context.io.interrupted);
+  const wait = setInterval(() => undefined, FOREVER_MS); // the store itself keeps no process alive, a daemon does
   try {
+    await store.start(context.io.interrupted);
     return await work(etcdKeys(new ManualAccess(store)));
   } finally {
     await store.stop();
+    clearInterval(wait);
   }
 }
 

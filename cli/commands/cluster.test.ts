@@ -2,6 +2,8 @@
 
 /** Commands about what nodes share: nodes, addresses, identities in use, keys. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { runCommand, startNode } from '../../tests/support/fake-node.ts';
 
@@ -161,4 +163,14 @@ test('kvstore says what is missing or does not fit', async (t) => {
     assert.deepEqual([stdout, stderr, status], ['', `Error: ${error}\n`, 1]);
   }
   assert.match((await runCommand(['kvstore', 'get'])).stderr, /missing required argument 'key'/);
+});
+
+test('kvstore of an etcd that is away fails with the reason, and waits for it until then', () => {
+  const main = join(import.meta.dirname, '../main.ts');
+  const etcd = ['--kvstore', 'etcd', '--kvstore-opt', 'etcd.address=http://127.0.0.1:1'];
+  const { stdout, stderr, status } = spawnSync(process.execPath, [main, 'kvstore', 'get', 'x', ...etcd], {
+    encoding: 'utf8',
+  });
+  assert.deepEqual([stdout, status], ['', 1]);
+  assert.match(stderr, /^Error: etcd .*http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/m);
 });
