@@ -72,11 +72,13 @@ export class Cluster {
       local: () => this.nodes.local,
       pools: () => [...this.#networks.values()].flatMap(networkPools).map(({ pool }) => pool),
       others: () => this.nodes.others(),
+      isApart: () => this.nodes.claimState === 'lost',
       log: log('node'),
       clock,
     });
     this.claims = new NodeClaims(this.nodes);
     this.nodes.onChange(() => this.network.changed());
+    this.nodes.onClaim(() => this.network.changed());
   }
 
   /** Addresses of cilium_host; known once `early` has started. */
@@ -118,7 +120,7 @@ export class Cluster {
       },
       deleted: async (network) => {
         await next.deleted(network);
-        this.nodes.releaseNetwork(network.id);
+        await this.nodes.releaseNetwork(network.id);
         this.#networks.delete(network.id);
         this.network.changed();
       },
@@ -163,7 +165,13 @@ export class Cluster {
       name: 'node-range',
       start: async (signal) => {
         await this.local.load();
-        if (!this.local.hasRanges) await this.nodes.claim(signal);
+        const isNew = !this.local.hasRanges;
+        if (isNew || this.local.isIdle) {
+          await this.nodes.claim(signal).catch((error: unknown) => {
+            if (isNew) throw error; // else the registry tries again, and says what is wrong
+          });
+        }
+        this.local.settle();
       },
       stop: () => Promise.resolve(),
     };

@@ -411,9 +411,9 @@ function components(
       () => subscription?.close(),
     ),
     networks,
-    step('host-routes', () => {
+    step('host-routes', async () => {
       hostRoutes.collect(networks.list());
-      cluster?.nodes.retainNetworks(networks.list().map(({ id }) => id));
+      await cluster?.nodes.retainNetworks(networks.list().map(({ id }) => id));
     }),
     writer,
     collector,

@@ -11,13 +11,22 @@ export type RangeSource =
   /** One of `length` bits inside `pool`. */
   | { readonly pool: Prefix; readonly length: number; readonly option: string };
 
+export interface RangeWishes {
+  /** Of the node. */
+  readonly name: string;
+  /** What it had before. */
+  readonly remembered?: Prefix | undefined;
+  /** It can do with another range: nothing of it is in use. @default false */
+  readonly mayMove?: boolean;
+}
+
 /**
  * The range of one family: the one that the node had before, if it still fits its source and nobody else has it, else a
  * free one. Throws `InUse` when what it must have overlaps another node's, `PoolExhausted` when the pool is full.
  */
 export function chooseRange(
   source: RangeSource,
-  remembered: Prefix | undefined,
+  { name, remembered, mayMove = false }: RangeWishes,
   others: readonly ClusterNode[],
 ): Prefix {
   if ('fixed' in source) {
@@ -35,15 +44,15 @@ export function chooseRange(
   if (remembered !== undefined && isFrom(source, remembered)) {
     const owner = ownerOf(remembered, others);
     if (owner === undefined) return remembered;
-    throw new CiliumError(
-      'InUse',
-      `the range of this node, ${remembered.toString()}, overlaps ${describeOwner(owner)}: this node was away for longer ` +
-        'than its lease. Remove its containers and networks and the file node.json of its state folder, then start it ' +
-        'again: it gets another range',
-      { range: remembered.toString(), node: owner.node.name },
-    );
+    if (!mayMove)
+      throw new CiliumError(
+        'InUse',
+        `the range of this node, ${remembered.toString()}, overlaps ${describeOwner(owner)}: this node was away for longer ` +
+          'than its lease. Remove its networks of this driver (docker network rm) and start the agent again: it gets another range',
+        { range: remembered.toString(), node: owner.node.name },
+      );
   }
-  const free = firstFree(source.pool, source.length, others);
+  const free = firstFree(source.pool, source.length, name, others);
   if (free !== undefined) return free;
   throw new CiliumError(
     'PoolExhausted',
@@ -89,19 +98,34 @@ function describeOwner({ node, range }: Owner): string {
   return `${range.toString()} of node ${node.name}${address === undefined ? '' : ` (${address.toString()})`}`;
 }
 
-/** The lowest range of this length that nobody has. Cost: O(nodes) for each range that is taken. */
-function firstFree(pool: Prefix, length: number, others: readonly ClusterNode[]): Prefix | undefined {
+/**
+ * A range of this length that nobody has. The search begins at a place that follows from the node's name: so a range that
+ * its node could not keep is not the first to be given away, and a node that lost all it knew finds its own again.
+ * Cost: O(nodes) for each range that is taken.
+ */
+function firstFree(pool: Prefix, length: number, name: string, others: readonly ClusterNode[]): Prefix | undefined {
   const taken = others.flatMap(nodeRanges).filter((range) => range.overlaps(pool));
   const size = 1n << BigInt(pool.address.bits - length);
-  const end = pool.first.toBigInt() + pool.size;
-  for (let start = pool.first.toBigInt(); start < end;) {
-    const candidate = prefixAt(start, length, pool.family);
-    const obstacle = taken.find((range) => range.overlaps(candidate));
-    if (obstacle === undefined) return candidate;
-    const behind = obstacle.first.toBigInt() + obstacle.size;
-    start = behind <= start + size ? start + size : ((behind + size - 1n) / size) * size;
-  }
-  return undefined;
+  const first = pool.first.toBigInt();
+  const begin = first + (hashOf(name) % (pool.size / size)) * size;
+  const search = (from: bigint, to: bigint): Prefix | undefined => {
+    for (let start = from; start < to;) {
+      const candidate = prefixAt(start, length, pool.family);
+      const obstacle = taken.find((range) => range.overlaps(candidate));
+      if (obstacle === undefined) return candidate;
+      const behind = obstacle.first.toBigInt() + obstacle.size;
+      start = behind <= start + size ? start + size : ((behind + size - 1n) / size) * size;
+    }
+    return undefined;
+  };
+  return search(begin, first + pool.size) ?? search(first, begin);
+}
+
+/** FNV-1a, 64 bits. */
+function hashOf(text: string): bigint {
+  let hash = 0xcbf29ce484222325n;
+  for (const byte of Buffer.from(text)) hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
+  return hash;
 }
 
 function prefixAt(start: bigint, length: number, family: IpFamily): Prefix {

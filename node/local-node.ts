@@ -35,9 +35,10 @@ export class LocalNode {
   readonly #options: LocalNodeOptions;
   readonly #path: string;
   #ranges: Partial<Record<IpFamily, Prefix>> = {};
-  /** Ranges outside of the node's that its networks were made with, by the network's ID. */
+  /** The node's networks by their ID, each with its ranges outside of the node's own. */
   #networks = new Map<string, readonly Prefix[]>();
   #wasThere = false;
+  #isSettled = false;
   #addresses: readonly IpAddress[] = [];
 
   constructor(options: LocalNodeOptions) {
@@ -128,24 +129,43 @@ export class LocalNode {
   /** Chooses ranges and checks all that the node has against the others'. Throws `InUse` or `PoolExhausted`. */
   chooseRanges(others: readonly ClusterNode[]): void {
     const { ranges } = this.#options;
-    this.#ranges = byFamily((family) => chooseRange(ranges[family], this.#ranges[family], others));
+    const mayMove = !this.#isSettled && this.#networks.size === 0;
+    const { name } = this;
+    this.#ranges = byFamily((family) => {
+      return chooseRange(ranges[family], { name, mayMove, remembered: this.#ranges[family] }, others);
+    });
     for (const range of [...this.#networks.values()].flat()) checkNetworkRange(range, others);
   }
 
-  /** Sets the ranges of a network; those inside the node's own are no news. True when something changed. */
-  setNetwork(id: string, ranges: readonly Prefix[]): boolean {
+  /** From now on the ranges are in use: they are not exchanged any more. */
+  settle(): void {
+    this.#isSettled = true;
+  }
+
+  /** Nothing of the ranges can be in use: the node has no network. */
+  get isIdle(): boolean {
+    return this.#networks.size === 0;
+  }
+
+  /** Sets the ranges of a network; of those only what is outside of the node's own counts, and needs a claim. */
+  setNetwork(id: string, ranges: readonly Prefix[]): { readonly isNews: boolean; readonly needsClaim: boolean } {
     const outside = ranges.filter((range) => !this.range(range.family).contains(range));
-    if (outside.join() === (this.#networks.get(id) ?? []).join()) return false;
-    if (outside.length === 0) this.#networks.delete(id);
-    else this.#networks.set(id, outside);
-    return true;
+    const known = this.#networks.get(id);
+    this.#networks.set(id, outside);
+    return { isNews: known === undefined, needsClaim: outside.join() !== (known ?? []).join() };
   }
 
-  networkRanges(id: string): readonly Prefix[] {
-    return this.#networks.get(id) ?? [];
+  /** True when the network had ranges outside of the node's. */
+  deleteNetwork(id: string): boolean {
+    const known = this.#networks.get(id);
+    this.#networks.delete(id);
+    return known !== undefined && known.length > 0;
   }
 
-  /** Networks that have ranges outside of the node's. */
+  networkRanges(id: string): readonly Prefix[] | undefined {
+    return this.#networks.get(id);
+  }
+
   networks(): string[] {
     return [...this.#networks.keys()];
   }

@@ -2,10 +2,10 @@
 
 /**
  * Which addresses a node may speak for: those in the ranges that it has claimed, and its own. What one node says of
- * another's addresses is not believed.
+ * another's addresses is not believed. A node whose own claim is lost believes nobody, and nobody believes it.
  */
 import type { IpAddress, IpFamily, Prefix } from '../net/ip.ts';
-import type { NodeEvent } from './node-registry.ts';
+import type { NodeEvent, NodeRegistry } from './node-registry.ts';
 import { nodeRanges, tunnelEndpoint, type ClusterNode } from './node.ts';
 
 interface Claim {
@@ -17,16 +17,23 @@ interface Claim {
 export class NodeClaims {
   /** By each address towards other nodes, as text: asked for each of 50,000 addresses at a start. */
   readonly #byHost = new Map<string, Claim>();
+  readonly #nodes: Pick<NodeRegistry, 'local' | 'claimState'>;
   readonly #listeners = new Set<(host: IpAddress) => void>();
 
-  constructor(nodes: { onChange(listener: (event: NodeEvent) => void): unknown }) {
+  constructor(nodes: Pick<NodeRegistry, 'local' | 'claimState' | 'onChange' | 'onClaim'>) {
+    this.#nodes = nodes;
     nodes.onChange((event) => this.#apply(event));
+    nodes.onClaim(() => {
+      for (const { node } of [...this.#byHost.values()]) this.#tell(hosts(node));
+    });
   }
 
   /** Whether `host`, an address of a node towards the others, is that of the node to which `address` belongs. */
   holds(host: IpAddress, address: IpAddress): boolean {
     const claim = this.#byHost.get(host.toString());
     if (claim === undefined) return false;
+    const { claimState, local } = this.#nodes;
+    if (claimState === 'lost' || (claim.node.name === local.name && claimState !== 'held')) return false;
     return claim.ranges.some((range) => range.contains(address)) || claim.addresses.has(address.toString());
   }
 
@@ -63,7 +70,11 @@ export class NodeClaims {
         touched.set(host.toString(), host);
       }
     }
-    for (const host of touched.values()) for (const listener of this.#listeners) listener(host);
+    this.#tell(touched.values());
+  }
+
+  #tell(changed: Iterable<IpAddress>): void {
+    for (const host of changed) for (const listener of this.#listeners) listener(host);
   }
 }
 

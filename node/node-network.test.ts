@@ -90,6 +90,7 @@ class World {
   readonly ipcache = new Ipcache();
   readonly others = new Map<string, ClusterNode>();
   readonly pools: Prefix[] = [];
+  isApart = false;
   readonly network: NodeNetwork;
 
   constructor(mode: 'tunnel' | 'native', underlay: 4 | 6 = 4) {
@@ -104,6 +105,7 @@ class World {
       local: () => local,
       pools: () => this.pools,
       others: () => this.others.values(),
+      isApart: () => this.isApart,
       log: silentLogger,
       clock: this.clock,
     });
@@ -269,5 +271,25 @@ check(
     world.kernel.routes.splice(1, 2);
     await world.clock.advance(5 * 60_000);
     assert.equal(world.kernel.routes.length, 4);
+  },
+);
+
+check(
+  'a node whose addresses are another one by now keeps away from all others',
+  new World('native'),
+  async (world) => {
+    await world.network.start();
+    await world.set(makeNode(2));
+    world.isApart = true;
+    await world.set(makeNode(2));
+    assert.deepEqual(world.kernel.texts, []);
+    assert.ok(world.entries.includes('10.2.0.0/16 0'));
+    assert.deepEqual(
+      world.entries.filter((entry) => !entry.endsWith(' 0')),
+      [],
+    );
+    world.isApart = false;
+    await world.set(makeNode(2));
+    assert.equal(world.kernel.routes.length, 2);
   },
 );

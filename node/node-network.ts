@@ -45,6 +45,8 @@ export interface NodeNetworkOptions {
   /** Whole pools of this node's networks, of which it may have a part only. */
   readonly pools: () => Iterable<Prefix>;
   readonly others: () => Iterable<ClusterNode>;
+  /** This node's addresses are another's by now: nothing may pass between it and the others. */
+  readonly isApart: () => boolean;
   readonly log: Logger;
   readonly clock?: Clock;
 }
@@ -142,9 +144,11 @@ export class NodeNetwork implements Component {
   }
 
   #want(): Wanted {
-    const { local, others, pools, mode, underlay, hostIfindex, routers, links } = this.#options;
+    const { local, others, pools, isApart, mode, underlay, hostIfindex, routers, links } = this.#options;
     const wanted: Wanted = { routes: new Map(), entries: new Map() };
-    const say = (prefix: Prefix, entry: IpcacheEntry): void => {
+    const apart = isApart();
+    const say = (prefix: Prefix, said: IpcacheEntry): void => {
+      const entry = apart ? { identity: NOBODY } : said;
       if (!wanted.entries.has(prefix.toString())) wanted.entries.set(prefix.toString(), { prefix, entry });
     };
     for (const range of nodeRanges(local())) say(range, { identity: NOBODY });
@@ -163,7 +167,7 @@ export class NodeNetwork implements Component {
       }
       for (const prefix of nodeRanges(node)) {
         say(prefix, { identity: NOBODY, tunnelEndpoint: endpoint });
-        if (wanted.routes.has(prefix.toString())) continue;
+        if (apart || wanted.routes.has(prefix.toString())) continue;
         const route =
           mode === 'tunnel'
             ? { prefix, ifindex: hostIfindex(), source: source[prefix.family] }

@@ -5,15 +5,16 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isCiliumError, type ErrorCode } from '../errors/cilium-error.ts';
-import { Prefix } from '../net/ip.ts';
+import { IpAddress, Prefix } from '../net/ip.ts';
 import { fixed, NodeWorld, pooled, rangesOf, type TestNode } from './fake/node-world.ts';
 import { NodeClaims } from './node-claims.ts';
 import { DELETION_GRACE_MS } from './node-registry.ts';
-import { IpAddress } from '../net/ip.ts';
 
 const A = fixed('10.1.0.0/16', 'fd01::/64');
 const B = fixed('10.2.0.0/16', 'fd02::/64');
 const POOL = pooled('10.0.0.0/8', 24, 'fd00::/48', 112);
+/** Of which there are two. */
+const SMALL_POOL = pooled('10.0.0.0/23', 24, 'fd00::/111', 112);
 
 const failsWith = (code: ErrorCode, text: string) => (error: unknown) =>
   isCiliumError(error, code) && error.message.includes(text);
@@ -86,8 +87,8 @@ test('a name that another node has ends the start; the same address is the same 
 
 test('a node whose key vanishes is there for 30 s; then its range can be had', async (t) => {
   const world = await NodeWorld.create(t);
-  const a = await world.node('a', POOL);
-  const b = await world.node('b', POOL);
+  const a = await world.node('a', SMALL_POOL);
+  const b = await world.node('b', SMALL_POOL);
   await a.start();
   await b.start();
   await b.nodes.stop();
@@ -97,7 +98,7 @@ test('a node whose key vanishes is there for 30 s; then its range can be had', a
   await world.clock.advance(1);
   assert.equal(names(a), 'a');
   assert.equal(a.events.at(-1), `delete b ${rangesOf(b.local.node)}`);
-  const c = await world.node('c', POOL);
+  const c = await world.node('c', SMALL_POOL);
   await c.start();
   assert.equal(rangesOf(c.local.node), rangesOf(b.local.node));
 });
@@ -117,50 +118,66 @@ test('a key that comes back in time costs nothing', async (t) => {
 
 test('whoever claims the range of a node that is leaving has it at once', async (t) => {
   const world = await NodeWorld.create(t);
-  const a = await world.node('a', POOL);
-  const b = await world.node('b', POOL);
+  const a = await world.node('a', SMALL_POOL);
+  const b = await world.node('b', SMALL_POOL);
   await a.start();
   await b.start();
   const range = rangesOf(b.local.node);
   await b.nodes.stop();
   await world.vanish(b);
-  const c = await world.node('c', POOL);
+  const c = await world.node('c', SMALL_POOL);
   await c.start();
   assert.deepEqual(a.events.slice(-2), [`delete b ${range}`, `upsert c ${range}`]);
   assert.equal(names(a), 'a c');
 });
 
-test('a node that comes back after its range was given away says so and does not start', async (t) => {
+test('a node that comes back after its range was given away keeps apart while it has networks, then gets another', async (t) => {
   const world = await NodeWorld.create(t);
-  const a = await world.node('a', POOL);
+  const a = await world.node('a', SMALL_POOL);
   await a.start();
+  const range = a.local.range(4);
+  await a.nodes.claimNetwork('net', [range]);
   await a.nodes.stop();
   await world.vanish(a);
-  const c = await world.node('c', POOL);
-  await c.start();
-  const again = await world.node('a', POOL);
-  await assert.rejects(again.start(), failsWith('InUse', 'this node was away for longer than its lease'));
+  const b = await world.node('b', fixed(range.toString(), 'fd0b::/64'));
+  await b.start();
+  const again = await world.node('a', SMALL_POOL);
+  await again.start();
+  assert.equal(again.nodes.claimState, 'lost');
+  assert.match(again.nodes.problem?.message ?? '', /overlaps .* of node b .*longer than its lease/);
   assert.equal(await world.key('a'), undefined);
+  await again.nodes.releaseNetwork('net');
+  await again.nodes.stop();
+  const third = await world.node('a', SMALL_POOL);
+  await third.start();
+  assert.equal(third.nodes.claimState, 'held');
+  assert.notEqual(third.local.range(4).toString(), range.toString());
 });
 
-test('a node that runs on without its key, whose range is given away, has a problem and tries again', async (t) => {
+test('a node that runs on without its key, whose range is given away, is apart until it can be had again', async (t) => {
   const world = await NodeWorld.create(t);
-  const a = await world.node('a', POOL);
+  const a = await world.node('a', SMALL_POOL);
   await a.start();
+  a.local.settle();
+  const claims = new NodeClaims(a.nodes);
+  const states: string[] = [];
+  a.nodes.onClaim((state) => states.push(state));
   a.store.isAway = true;
   await world.vanish(a);
-  const c = await world.node('c', POOL);
-  await c.start();
+  const b = await world.node('b', fixed(a.local.range(4).toString(), 'fd0b::/64'));
+  await b.start();
   a.store.isAway = false;
   await world.clock.advance(60_000);
   await world.quiet();
-  assert.match(a.nodes.problem?.message ?? '', /overlaps .* of node c/);
-  await c.nodes.stop();
-  await world.vanish(c);
+  assert.match(a.nodes.problem?.message ?? '', /overlaps .* of node b/);
+  assert.ok(!claims.holds(IpAddress.parse('192.0.2.98'), IpAddress.parse('fd0b::1')));
+  await b.nodes.stop();
+  await world.vanish(b);
   await world.clock.advance(60_000);
   await world.quiet();
   assert.equal(a.nodes.problem, undefined);
-  assert.match((await world.key('a'))!, /10\.0\.0\.0/);
+  assert.deepEqual(states, ['lost', 'held']);
+  assert.match((await world.key('a'))!, /"Name":"a"/);
 });
 
 test('without the store a node starts with what it remembers, and claims later', async (t) => {
@@ -228,7 +245,7 @@ test('ranges of networks are claimed, kept over restarts, and given back', async
   const again = await world.node('a', A);
   await again.start();
   assert.equal(rangesOf(b.nodes.get('a')!), '10.1.0.0/16 fd01::/64 10.50.1.0/24');
-  again.nodes.retainNetworks([]);
+  await again.nodes.retainNetworks([]);
   await world.quiet();
   await b.nodes.claimNetwork('net', [Prefix.parse('10.50.0.0/16')]);
 });
@@ -282,7 +299,7 @@ test('a node speaks for its own addresses and ranges only', async (t) => {
     claims.holds(IpAddress.parse(host), IpAddress.parse(address));
   await a.start();
   await b.start();
-  assert.deepEqual(told, ['192.0.2.97', '192.0.2.98']);
+  assert.deepEqual([...new Set(told)], ['192.0.2.97', '192.0.2.98']);
   assert.ok(holds('192.0.2.98', '10.2.3.4'));
   assert.ok(holds('192.0.2.98', 'fd02::1'));
   assert.ok(holds('192.0.2.98', '192.0.2.98'));

@@ -6,7 +6,8 @@
  * The key of a node is its claim on the ranges in it. It is written under a lock, after a look at the keys of all others,
  * in a transaction that fails when the lock is lost: so no two nodes ever have the same addresses, and a node that is gone
  * for good gives its ranges back when its lease runs out. A claim that fails because the store is away is repeated; one
- * that fails because another node has the range is repeated, too, but `problem` says so meanwhile.
+ * that fails because another node has the range is repeated, too, but meanwhile the claim is `lost`, and this node has to
+ * keep away from the others: its containers have addresses that are somebody else's by now.
  *
  * A node whose key vanishes is gone after DELETION_GRACE_MS, unless its key is back by then or somebody else has claimed
  * its ranges: a lease that was lost for a moment must not cost connections.
@@ -46,6 +47,9 @@ export interface NodeEvent {
   readonly old?: ClusterNode | undefined;
 }
 
+/** `lost`: another node has its name or range. `unknown`: the store has not been asked since this start or session. */
+export type ClaimState = 'unknown' | 'held' | 'lost';
+
 export interface NodeRegistryOptions {
   readonly store: Kvstore;
   readonly local: LocalNode;
@@ -69,6 +73,8 @@ export class NodeRegistry implements Component {
   readonly #leaving = new Map<string, AbortController>();
   readonly #listeners = new Set<(event: NodeEvent) => void>();
   readonly #stop = new AbortController();
+  readonly #claimListeners = new Set<(state: ClaimState) => void>();
+  #claimState: ClaimState = 'unknown';
   #problem: CiliumError | undefined;
   #isClaimed = false;
   #isFresh = false;
@@ -108,7 +114,8 @@ export class NodeRegistry implements Component {
 
   /**
    * Claims and follows. While the store is away a node that has claimed its ranges before starts with what it remembers, and
-   * does both later. Throws `InUse` when another node has what this one needs.
+   * does both later. Throws `InUse` when another node has what this one needs, unless it was here before: then it starts,
+   * apart from the others, so that what it has can be removed.
    */
   async start(signal: AbortSignal): Promise<void> {
     const { store, local, log } = this.#options;
@@ -119,10 +126,19 @@ export class NodeRegistry implements Component {
     try {
       if (!this.#isClaimed) await this.claim(signal);
     } catch (error) {
-      if (!mayWait || !isAway(error)) throw error;
-      log.warn('Start with the nodes known before: the store is away', { nodes: this.#others.size, error });
+      if (!mayWait || !isCiliumError(error)) throw error;
+      if (isAway(error)) {
+        log.warn('Start with the nodes known before: the store is away', { nodes: this.#others.size, error });
+      } else {
+        // Refusing to start would leave things as they are, and its networks could not be removed.
+        log.error('Start apart from the other nodes', { error });
+        this.#lose(error);
+      }
     }
-    this.#unsubscribe = store.onSessionLost(() => this.#announcer.trigger());
+    this.#unsubscribe = store.onSessionLost(() => {
+      if (this.#claimState === 'held') this.#setClaimState('unknown');
+      this.#announcer.trigger();
+    });
     this.#isFresh = this.#isClaimed;
     this.#announcer.start();
     await this.#watched.start(this.#stop.signal);
@@ -171,6 +187,17 @@ export class NodeRegistry implements Component {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Whether this node has what it says that it has. */
+  get claimState(): ClaimState {
+    return this.#claimState;
+  }
+
+  /** Must not throw. */
+  onClaim(listener: (state: ClaimState) => void): () => void {
+    this.#claimListeners.add(listener);
+    return () => this.#claimListeners.delete(listener);
+  }
+
   /** The node's own addresses may have changed. */
   refreshAddresses(): void {
     if (this.#options.local.refreshAddresses()) this.#announcer.trigger();
@@ -183,11 +210,13 @@ export class NodeRegistry implements Component {
   async claimNetwork(id: string, ranges: readonly Prefix[]): Promise<void> {
     const { local } = this.#options;
     const before = local.networkRanges(id);
-    if (!local.setNetwork(id, ranges)) return;
+    const { isNews, needsClaim } = local.setNetwork(id, ranges);
     try {
-      await this.claim();
+      if (needsClaim) await this.claim();
+      else if (isNews) await local.save();
     } catch (error) {
-      local.setNetwork(id, before);
+      if (before === undefined) local.deleteNetwork(id);
+      else local.setNetwork(id, before);
       if (!isAway(error)) throw error;
       throw new CiliumError(
         'KvstoreUnavailable',
@@ -200,14 +229,17 @@ export class NodeRegistry implements Component {
   }
 
   /** Gives back what a network had; soon, when the store is away. */
-  releaseNetwork(id: string): void {
-    if (this.#options.local.setNetwork(id, [])) this.#announcer.trigger();
+  async releaseNetwork(id: string): Promise<void> {
+    const { local } = this.#options;
+    if (local.networkRanges(id) === undefined) return;
+    if (local.deleteNetwork(id)) this.#announcer.trigger();
+    await local.save();
   }
 
   /** Forgets ranges of networks that are not among these. */
-  retainNetworks(ids: Iterable<string>): void {
+  async retainNetworks(ids: Iterable<string>): Promise<void> {
     const present = new Set(ids);
-    for (const id of this.#options.local.networks()) if (!present.has(id)) this.releaseNetwork(id);
+    for (const id of this.#options.local.networks()) if (!present.has(id)) await this.releaseNetwork(id);
   }
 
   /** Looks at the keys of all nodes, chooses or checks this one's ranges, and writes its key. */
@@ -216,6 +248,7 @@ export class NodeRegistry implements Component {
       signal.throwIfAborted();
       await this.#claim(signal);
       this.#problem = undefined;
+      this.#setClaimState('held');
     });
   }
 
@@ -227,9 +260,20 @@ export class NodeRegistry implements Component {
     try {
       await this.claim();
     } catch (error) {
-      if (isCiliumError(error) && !isAway(error)) this.#problem = error;
+      if (isCiliumError(error) && !isAway(error)) this.#lose(error);
       throw error;
     }
+  }
+
+  #lose(problem: CiliumError): void {
+    this.#problem = problem;
+    this.#setClaimState('lost');
+  }
+
+  #setClaimState(state: ClaimState): void {
+    if (state === this.#claimState) return;
+    this.#claimState = state;
+    for (const listener of this.#claimListeners) listener(state);
   }
 
   async #claim(signal: AbortSignal): Promise<void> {
