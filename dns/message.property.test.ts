@@ -12,6 +12,7 @@ import { isReplyTo, rcodeOf, readQuery } from './message.ts';
 import { NameTable } from './name-table.ts';
 import { RateLimit } from './rate-limit.ts';
 import { Responder } from './responder.ts';
+import { StreamReader, streamed } from './stream.ts';
 
 const RUNS = 20_000;
 
@@ -95,4 +96,25 @@ test('the rate limit lets everyone have the same share, whoever else asks', () =
   const admitted = Array.from({ length: 3_000 }, () => rate.admit('greedy')).filter(Boolean).length;
   assert.equal(admitted, 1_000);
   assert.ok(rate.admit('modest'));
+});
+
+test('however a stream is cut into pieces, the messages in it are the same', () => {
+  const messages = fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 8 });
+  fc.assert(
+    fc.property(messages, fc.array(fc.nat(50), { minLength: 1 }), (sent, cuts) => {
+      const stream = Buffer.concat(sent.map((message) => streamed(Buffer.from(message))));
+      const reader = new StreamReader();
+      const heard: Buffer[] = [];
+      for (let at = 0, turn = 0; at < stream.length; turn++) {
+        const end = at + 1 + cuts[turn % cuts.length]!;
+        heard.push(...reader.push(stream.subarray(at, end)));
+        at = end;
+      }
+      assert.deepEqual(
+        heard,
+        sent.map((message) => Buffer.from(message)),
+      );
+      assert.equal(reader.announced, undefined);
+    }),
+  );
 });

@@ -7,11 +7,6 @@ const LENGTH_BYTES = 2;
 export class StreamReader {
   #rest: Buffer = Buffer.alloc(0);
 
-  /** Bytes of a message that is not complete yet. */
-  get waiting(): number {
-    return this.#rest.length;
-  }
-
   /** Length of the message under way; undefined while that is not known. */
   get announced(): number | undefined {
     return this.#rest.length < LENGTH_BYTES ? undefined : this.#rest.readUInt16BE(0);

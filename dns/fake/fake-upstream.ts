@@ -4,7 +4,7 @@
 import { decode, encode, type Packet } from 'dns-packet';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect, createServer, isIPv6, type AddressInfo } from 'node:net';
 import type { TestContext } from 'node:test';
 import { StreamReader, streamed } from '../stream.ts';
 import type { Upstream } from '../upstream.ts';
@@ -82,7 +82,7 @@ export async function askUdp(
   address = '127.0.0.1',
   signal = new AbortController().signal,
 ): Promise<Buffer> {
-  const socket = createSocket('udp4');
+  const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
   try {
     socket.send(bytes, port, address);
     const [answer] = (await once(socket, 'message', { signal })) as [Buffer];

@@ -20,6 +20,7 @@ const lab = labForTests({ nodes: 2 });
 const world = new ClusterWorld(lab);
 let upstream: ChildProcess | undefined;
 let router = '';
+let router6 = '';
 /** A container of node1 that asks, and one of node2 that is asked for. */
 let asker: Member;
 let app2: Member;
@@ -29,8 +30,9 @@ test('two nodes with a network of the same name, whose host asks a server outsid
   const resolvConf = join(lab.dir, 'resolv.conf');
   writeFileSync(resolvConf, `nameserver ${OUTSIDE.ipv4}\n`);
   await Promise.all(lab.nodes.map((node) => node.exec(['mount', '--bind', resolvConf, '/etc/resolv.conf'])));
-  router =
-    (await lab.node(1).exec(['ip', '-4', '-o', 'addr', 'show', 'cilium_host'])).match(/inet ([\d.]+)/)?.[1] ?? '';
+  const shown = await lab.node(1).exec(['ip', '-o', 'addr', 'show', 'cilium_host', 'scope', 'global']);
+  router = /inet ([\d.]+)/.exec(shown)?.[1] ?? '';
+  router6 = /inet6 ([\da-f:]+)/.exec(shown)?.[1] ?? '';
   // The second server is for the time when the agent is away.
   await lab.node(1).stopDockerd();
   await lab.node(1).startDockerd(['--dns', OUTSIDE.ipv4]);
@@ -68,7 +70,7 @@ test('a container of another node is found by its name, its aliases, its short i
   const names = ['app2', 'APP2', 'backend.internal', shortId, 'app2.net1', 'db.net1'];
   assert.deepEqual(await askAll(names), new Array(names.length).fill(`NOERROR A ${app2.ipv4}`));
   assert.equal(await ask('db', 'AAAA'), `NOERROR AAAA ${app2.ipv6}`);
-  assert.equal(await ask('db', 'A', { of: router }), `NOERROR A ${app2.ipv4}`, 'the agent itself');
+  for (const own of [router, router6]) assert.equal(await ask('db', 'A', { of: own }), `NOERROR A ${app2.ipv4}`, own);
   assert.equal(await ask('db', 'TXT', { of: router, over: 'tcp' }), 'NOERROR', 'known, but nothing of this type');
   const backwards = `${app2.ipv4.split('.').reverse().join('.')}.in-addr.arpa`;
   assert.equal(await ask(backwards, 'PTR'), 'NOERROR PTR app2.net1');
