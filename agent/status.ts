@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** How the agent is: what `cilium status` and `cilium map` show. */
-import type { BpfMap, StatusResponse } from '../api/models.ts';
+import type { BpfMap, Status, StatusResponse } from '../api/models.ts';
 import type { Datapath } from '../datapath/datapath.ts';
 import { endpointText, ipcacheText } from '../datapath/maps/entry-text.ts';
 import { connectionKeyText, connectionText, snatKeyText, snatText } from '../datapath/maps/flow-text.ts';
@@ -9,7 +9,7 @@ import { describeError } from '../errors/cilium-error.ts';
 import { GLOBAL_IDENTITY_MAX, GLOBAL_IDENTITY_MIN } from '../identity/numeric-identity.ts';
 import type { Ipam } from '../ipam/ipam.ts';
 import type { IpcacheWriter } from '../ipcache/ipcache-writer.ts';
-import type { Kvstore } from '../kvstore/kvstore.ts';
+import type { Kvstore, KvstoreStatus } from '../kvstore/kvstore.ts';
 import type { ControllerStatus } from '../runtime/controller.ts';
 import type { Cluster } from './cluster.ts';
 import type { ClusterDns } from './cluster-dns.ts';
@@ -61,13 +61,14 @@ export class StatusReport {
         (error: unknown) => ({ state: 'Failure' as const, msg: describeError(error) }),
       ),
     ]);
+    const needs = { Kvstore: storeStatus(store), 'Container runtime': engine };
     const maps = datapath.describeMaps();
     const ring = maps.find(({ name }) => name === 'cilium_events');
     const devices = datapath.devices.entries();
     const names = new Map(datapath.links.list().map(({ ifindex, name }) => [ifindex, name]));
     return {
-      cilium: this.#health(),
-      kvstore: { state: store.healthy ? 'Ok' : 'Failure', msg: store.message },
+      cilium: this.#health(needs),
+      kvstore: needs.Kvstore,
       'container-runtime': engine,
       nodeMonitor: {
         cpus: 1,
@@ -107,10 +108,14 @@ export class StatusReport {
     };
   }
 
-  #health(): StatusResponse['cilium'] {
-    const [first, ...others] = this.#deps.ipcacheWriter.failed;
+  /** The agent is as well as the first of what it needs that is not. */
+  #health(needs: Readonly<Record<string, Status>>): Status {
     const problem = this.#deps.cluster?.nodes.problem;
     if (problem !== undefined) return { state: 'Failure', msg: describeError(problem) };
+    for (const [name, { state, msg }] of Object.entries(needs)) {
+      if (state !== 'Ok') return { state, msg: `${name} service is not ready: ${msg ?? state}` };
+    }
+    const [first, ...others] = this.#deps.ipcacheWriter.failed;
     if (first === undefined) return { state: 'Ok', msg: 'OK' };
     const [prefix, reason] = first;
     return { state: 'Warning', msg: `${prefix} and ${others.length} more without identity: ${describeError(reason)}` };
@@ -176,6 +181,10 @@ export class StatusReport {
       )
       .map((connection) => entry(connectionKeyText(connection), connectionText(connection)));
   }
+}
+
+function storeStatus({ healthy, message }: KvstoreStatus): Status {
+  return { state: healthy ? 'Ok' : 'Failure', msg: message };
 }
 
 function controllerModel(status: ControllerStatus): NonNullable<StatusResponse['controllers']>[number] {

@@ -85,7 +85,9 @@ test('privileged: while etcd is away traffic and policy go on, known labels star
     await delay(200);
   }
   assert.equal(await node.ask('twin', to), 'app1');
-  const { stdout } = await node.lab.run(['cilium', 'status']);
+  const { stdout, status } = await node.lab.run(['cilium', 'status']);
+  assert.equal(status, 1, 'a script sees it, too');
+  assert.match(stdout, /Cilium: +Failure +Kvstore service is not ready: etcd: 0\/1 connected/);
   assert.match(stdout, /KVStore: +Failure +etcd: 0\/1 connected, .*has-quorum=(connect ECONNREFUSED|nobody answers)/);
 
   await startEtcd();
