@@ -10,7 +10,7 @@ import type { Logger } from '../../runtime/logger.ts';
 import { readJsonFile, writeFileAtomic } from '../../runtime/state-file.ts';
 
 /** Changes of this time are written together. */
-const GATHER_MS = 2_000;
+const GATHER_MS = 10_000;
 const schema = z.array(z.tuple([z.int().positive(), z.string()]));
 
 export interface IdentityMemoryOptions {

@@ -4,6 +4,7 @@
 import { testCluster } from './cluster-cases.ts';
 import { testCommands } from './cluster-commands.ts';
 import { FaultWorld } from './cluster-faults.ts';
+import { testTakenIdentities } from './cluster-identities.ts';
 import { testOutages } from './cluster-outages.ts';
 import { ClusterWorld } from './cluster-world.ts';
 import { labForTests } from './support.ts';
@@ -12,4 +13,6 @@ const world = new ClusterWorld(labForTests({ nodes: 3, etcd: 3, agentArgs: ['--k
 
 testCluster(world, { tunnel: true });
 testCommands(world);
-testOutages(world, new FaultWorld(world));
+const faults = new FaultWorld(world);
+testOutages(world, faults);
+testTakenIdentities(world, faults);
