@@ -126,13 +126,14 @@ export class EtcdMember {
     return join(this.machine.dir, 'data');
   }
 
-  #start(state: 'new' | 'existing'): Promise<void> {
+  async #start(state: 'new' | 'existing'): Promise<void> {
     const { ipv4, ipv6 } = this.urls;
+    const binary = etcdBinary();
     const members = Array.from({ length: this.#size }, (_unused, index) => index + 1);
     const again = existsSync(this.#data); // etcd then knows its cluster from its data
-    return this.#daemon.start({
+    await this.#daemon.start({
       argv: [
-        process.env.ETCD_BIN ?? 'etcd',
+        binary,
         `--name=${this.name}`,
         `--data-dir=${this.#data}`,
         `--listen-client-urls=${[ipv4, ipv6, LOCAL_URL].join(',')}`,
@@ -158,6 +159,19 @@ export class EtcdMember {
     const { pid } = this;
     if (pid !== undefined) process.kill(pid, signal);
   }
+}
+
+/** $ETCD_BIN, or the system's; throws `Precondition` when there is none. */
+export function etcdBinary(env: NodeJS.ProcessEnv = process.env, path = PATH): string {
+  const candidates =
+    env.ETCD_BIN === undefined ? path.split(':').map((folder) => join(folder, 'etcd')) : [env.ETCD_BIN];
+  const found = candidates.find((one) => existsSync(one));
+  if (found !== undefined) return found;
+  throw new CiliumError(
+    'Precondition',
+    `there is no etcd (${candidates.join(', ')}), which nodes share: install it (tools/setup.sh --tests), set ETCD_BIN to ` +
+      'another one, or pass --etcd 0 for nodes on their own',
+  );
 }
 
 function peerUrl(number: number): string {
