@@ -91,6 +91,24 @@ async function seenAs(from: Member, address: string): Promise<string> {
   return eventually(async () => (await from.run('timeout', '3', 'busybox', 'wget', '-q', '-O', '-', url)).trim());
 }
 
+/** Large records there and back, each byte looked at. */
+async function assertStream(from: Member, addr: string): Promise<void> {
+  const options = { addr, rate: 50, size: 60_000, duration: 0.5 };
+  const { records, bytesSent, bytesBack, bytesWrong } = await Traffic.run(from.place, 'tcp-stream', options);
+  assert.ok(records > 0);
+  assert.deepEqual([bytesBack, bytesWrong], [bytesSent, 0], addr);
+}
+
+/** Datagrams of so many bytes, each of which arrives. */
+async function assertDatagrams(from: Member, to: Member, family: Family, size: number, port: number): Promise<void> {
+  const receiver = await Traffic.start(to.place, 'udp-recv', { port });
+  const options = { addr: to[family], port, size, rate: 200, duration: 0.3 };
+  const { sent } = await Traffic.run(from.place, 'udp-send', options);
+  const { received, duplicates } = await receiver.stop();
+  assert.ok(sent > 0);
+  assert.deepEqual([received, duplicates], [sent, 0], `${size} bytes ${family} of ${from.name}`);
+}
+
 export async function startMembers(world: ClusterWorld): Promise<void> {
   await world.createNetwork();
   await Promise.all(
@@ -163,31 +181,26 @@ export function testCluster(world: ClusterWorld, mode: { readonly tunnel: boolea
     const roomy = await world.runElsewhere(1, 'roomy', ['-o', 'com.docker.network.driver.mtu=9000']);
     const listening = await Traffic.start(server.place, 'server');
     try {
-      for (const family of FAMILIES) {
-        const addr = server[family];
-        const stream = { addr, rate: 50, size: 60_000, duration: 0.5 };
-        const { records, bytesSent, bytesBack, bytesWrong } = await Traffic.run(client.place, 'tcp-stream', stream);
-        assert.ok(records > 0);
-        assert.deepEqual([bytesBack, bytesWrong], [bytesSent, 0], family);
-        await eventually(async () => {
-          await Traffic.run(roomy.place, 'udp-send', { addr, size: 4000, rate: 50, duration: 0.1 });
-          assert.match(await roomy.run('ip', 'route', 'get', addr), new RegExp(`mtu ${mtu} `), 'roomy is told');
-        });
-        for (const size of [1200, 8000]) {
-          const port = 7002;
-          const options = { addr, port, size, rate: 200, duration: 0.3 };
-          for (const from of [client, roomy]) {
-            const receiver = await Traffic.start(server.place, 'udp-recv', { port });
-            const { sent } = await Traffic.run(from.place, 'udp-send', options);
-            const { received, duplicates } = await receiver.stop();
-            assert.ok(sent > 0);
-            assert.deepEqual([received, duplicates], [sent, 0], `${size} bytes ${family} of ${from.name}`);
-          }
-        }
-      }
+      await Promise.all(FAMILIES.map((family) => assertStream(client, server[family])));
     } finally {
       await listening.stop();
     }
+    await Promise.all(
+      FAMILIES.map((family) =>
+        eventually(async () => {
+          const addr = server[family];
+          await Traffic.run(roomy.place, 'udp-send', { addr, size: 4000, rate: 50, duration: 0.1 });
+          assert.match(await roomy.run('ip', 'route', 'get', addr), new RegExp(`mtu ${mtu} `), 'roomy is told');
+        }),
+      ),
+    );
+    let port = 7002;
+    const runs = FAMILIES.flatMap((family) =>
+      [client, roomy].flatMap((from) =>
+        [1200, 8000].map((size) => assertDatagrams(from, server, family, size, port++)),
+      ),
+    );
+    await Promise.all(runs);
   });
 
   const web = [{ ports: [{ port: String(WEB_PORT), protocol: 'TCP' }] }];

@@ -17,6 +17,7 @@ import { eventually } from './support.ts';
 
 /** Long enough for TCP to send again a few times, short enough for it not to give up. */
 const PARTITION_MS = 4_000;
+const MEMBERS = [...KINDS, 'banned'] as const;
 const SETTLE_LIMIT_MS = 30_000;
 /** A lease that runs out, and the time that others then still wait for the node. */
 const GONE_LIMIT_MS = 120_000;
@@ -74,6 +75,32 @@ export function testPartitions(world: ClusterWorld, faults: FaultWorld): void {
   );
 
   faults.fault(
+    'a node loses its power: its containers start again, and are known again',
+    () => ({ allowed: faults.allowed('1 2', '2 1'), forbidden: faults.forbidden('1 2', '2 1') }),
+    async () => {
+      const third = lab.node(3);
+      const gone = await world.run(3, 'gone3', 'client');
+      await eventually(() => world.assertKnown(gone, [1, 2]));
+      await third.machine.cgroup.kill();
+      await lab.up();
+      await third.docker(['rm', 'gone3']);
+      for (const kind of MEMBERS) {
+        await third.docker(['start', `${kind}3`]);
+        await world.found(3, `${kind}3`);
+      }
+      await assertOpen([
+        ...between([world.get('client3')], servers()),
+        ...between([world.get('client1')], servers([3])),
+      ]);
+      await assertClosed([
+        ...between([world.get('stranger3'), world.get('banned3')], servers([1, 2])),
+        ...between([world.get('stranger1')], servers([3])),
+      ]);
+      await eventually(() => assertGone(gone), SETTLE_LIMIT_MS);
+    },
+  );
+
+  faults.fault(
     'a node is gone for good, and another one for longer than its lease',
     () => ({ allowed: faults.allowed('1 1'), forbidden: faults.forbidden('1 1', '1 2', '2 1') }),
     async () => {
@@ -105,6 +132,15 @@ export function testPartitions(world: ClusterWorld, faults: FaultWorld): void {
       assert.notEqual(second!.agentPid, undefined);
     },
   );
+
+  /** Nobody takes its addresses for what they were; another container may have got one. */
+  async function assertGone(gone: Member): Promise<void> {
+    const present = MEMBERS.map((kind) => world.get(`${kind}3`)).flatMap(({ prefixes }) => prefixes);
+    for (const number of [1, 2]) {
+      const known = await world.ipcacheOf(number);
+      for (const prefix of gone.prefixes) assert.ok(present.includes(prefix) || !known.has(prefix), prefix);
+    }
+  }
 
   test('privileged: no second node of a name, or with a range of another', async () => {
     const third = lab.node(3);

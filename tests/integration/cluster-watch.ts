@@ -115,16 +115,16 @@ export class Watch {
 
   async #receive(t: TestContext): Promise<void> {
     const load = this.#load;
-    for (const { name, place } of targets(this.#allowed)) {
-      await load.start(t, place, 'server', `open ${name}`, { port: OPEN_PORT });
-    }
-    for (const { name, place } of targets(this.#forbidden)) {
-      await load.start(t, place, 'server', `forbidden ${name}`, { port: FORBIDDEN_TCP_PORT });
-      await load.start(t, place, 'udp-recv', `forbidden ${name}`, { port: FORBIDDEN_UDP_PORT });
-    }
-    for (const { name, to, port } of this.#flows(this.#allowed)) {
-      await load.start(t, to.place, 'udp-recv', name, { port });
-    }
+    await Promise.all([
+      ...[...targets(this.#allowed)].map(({ name, place }) =>
+        load.start(t, place, 'server', `open ${name}`, { port: OPEN_PORT }),
+      ),
+      ...[...targets(this.#forbidden)].flatMap(({ name, place }) => [
+        load.start(t, place, 'server', `forbidden ${name}`, { port: FORBIDDEN_TCP_PORT }),
+        load.start(t, place, 'udp-recv', `forbidden ${name}`, { port: FORBIDDEN_UDP_PORT }),
+      ]),
+      ...this.#flows(this.#allowed).map(({ name, to, port }) => load.start(t, to.place, 'udp-recv', name, { port })),
+    ]);
   }
 
   async #send(t: TestContext, { name, from, addr, port, isAllowed }: Flow): Promise<void> {

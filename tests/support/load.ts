@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import {
+  RECEIVERS,
   type Place,
   Traffic,
   type TrafficCommand,
@@ -22,14 +23,18 @@ export class Load {
     this.#running.set(`${command} ${about}`, traffic);
   }
 
-  /** In the reverse order of their start, so that senders end before receivers do. May be called twice. */
+  /** Senders first, then receivers: those wait until nothing is under way. May be called twice. */
   async stop(): Promise<void> {
     const failures: unknown[] = [];
-    for (const [name, traffic] of [...this.#running].toReversed()) {
-      await traffic.stop().then(
-        (result) => this.results.set(name, result),
-        (error: unknown) => failures.push(error),
-      );
+    for (const areReceivers of [false, true]) {
+      const some = [...this.#running].filter(([, { command }]) => RECEIVERS.includes(command) === areReceivers);
+      const stopping = some.map(async ([name, traffic]) => {
+        await traffic.stop().then(
+          (result) => this.results.set(name, result),
+          (error: unknown) => failures.push(error),
+        );
+      });
+      await Promise.all(stopping);
     }
     if (failures.length > 0) throw new AggregateError(failures, 'traffic failed');
   }

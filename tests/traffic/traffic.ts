@@ -109,7 +109,7 @@ export interface TrafficResults {
 export type TrafficCommand = keyof TrafficResults;
 
 /** Sub-commands that say when they can be reached. */
-const RECEIVERS: readonly TrafficCommand[] = ['server', 'udp-recv'];
+export const RECEIVERS: readonly TrafficCommand[] = ['server', 'udp-recv'];
 
 const FLAGS = {
   addr: '--addr',
