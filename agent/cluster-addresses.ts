@@ -30,6 +30,8 @@ export interface ClusterAddressesDeps {
   readonly kernelEntries: () => Iterable<{ readonly prefix: Prefix; readonly info: IpcacheEntry }>;
   /** Forgets the connections of addresses that are somebody else's now, or nobody's. */
   readonly purge: (addresses: readonly IpAddress[]) => void;
+  /** Told of every change: many at once leave garbage behind. */
+  readonly onNews: () => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -62,6 +64,7 @@ export class ClusterAddresses implements Component {
       const isRemote = old?.tunnelEndpoint !== undefined && prefix.isHost;
       if (isRemote && old.identity !== entry?.identity) deps.purge([prefix.address]);
     });
+    this.remote.onChange(deps.onNews);
     deps.endpoints.onChange((event, endpoint) => {
       if (event === 'deleted') for (const address of endpoint.addresses) this.shared.withdraw(address);
       else this.#publish(endpoint);

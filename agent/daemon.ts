@@ -199,6 +199,7 @@ function components(
       endpoints,
       kernelEntries: () => datapath.ipcache.entries(),
       purge: (gone) => purger.purge(gone),
+      onNews: () => memory.touch(),
       clock,
       log: subsystem('ipcache'),
     });

@@ -120,13 +120,13 @@ export class IpcacheWriter implements Component {
   #compare(): void {
     const { ipcache, map, log } = this.#options;
     const kernel = new Map<string, { readonly prefix: Prefix; readonly info: IpcacheEntry }>();
-    for (const present of map.entries()) kernel.set(present.prefix.toString(), present);
+    for (const present of map.entries()) kernel.set(keyOf(present.prefix), present);
     this.#failed.clear();
     let written = 0;
     for (const { prefix, entry } of ipcache.records()) {
-      const text = prefix.toString();
-      const isRight = sameEntry(kernel.get(text)?.info, entry);
-      kernel.delete(text);
+      const key = keyOf(prefix);
+      const isRight = sameEntry(kernel.get(key)?.info, entry);
+      kernel.delete(key);
       if (!isRight && this.#apply({ prefix, entry })) written++;
     }
     let removed = 0;
@@ -136,4 +136,9 @@ export class IpcacheWriter implements Component {
     if (first === undefined) return;
     throw new CiliumError('MapFull', `${this.#failed.size} prefixes are not in the ipcache map`, {}, first[1]);
   }
+}
+
+/** The text of a single address is that of its prefix, which stays in memory with it. */
+function keyOf(prefix: Prefix): string {
+  return prefix.isHost ? prefix.address.toString() : prefix.toString();
 }

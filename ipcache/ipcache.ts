@@ -49,7 +49,7 @@ export interface IpcacheVoice {
 const EVERYTHING = [Prefix.parse('0.0.0.0/0'), Prefix.parse('::/0')];
 
 interface Opinions {
-  readonly prefix: Prefix;
+  prefix: Prefix;
   /** The strongest source and what it says. */
   source: IpcacheSource;
   entry: IpcacheEntry;
@@ -71,6 +71,7 @@ export class Ipcache {
     if (opinions === undefined) this.#add({ prefix, source, entry, weaker: undefined });
     else {
       const all = sayings(opinions);
+      opinions.prefix = prefix; // whoever spoke last holds the same object: one copy of it
       if (all.set(source, entry).size === 1) opinions.entry = entry;
       else this.#settle(opinions, all);
     }
