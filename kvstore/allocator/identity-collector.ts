@@ -106,9 +106,10 @@ export class IdentityCollector implements Component {
     const [holder] = first.found ?? [];
     if (holder === undefined) return false;
     if (store.isOwn(holder)) return true;
-    // Ours, from before a restart.
-    const { modRevision } = holder;
-    return holder.value === node && (await store.transact({ when: [{ key, modRevision }], then })).succeeded;
+    // Ours, from before a restart, or nobody's.
+    const { modRevision, value, leaseId } = holder;
+    if (value !== node && leaseId !== undefined) return false;
+    return (await store.transact({ when: [{ key, modRevision }], then })).succeeded;
   }
 
   async #findUnused(): Promise<Map<string, number>> {

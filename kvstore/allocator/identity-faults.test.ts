@@ -5,7 +5,13 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { isCiliumError } from '../../errors/cilium-error.ts';
 import { EmbeddedKvstore } from '../embedded/embedded-kvstore.ts';
-import { APP1, checkCluster as check, RANGE, WatchedStore } from '../../tests/support/allocator-cluster.ts';
+import {
+  APP1,
+  checkCluster as check,
+  type Cluster,
+  RANGE,
+  WatchedStore,
+} from '../../tests/support/allocator-cluster.ts';
 import { COLLECTION_INTERVAL_MS } from './identity-collector.ts';
 import { COLLECTOR_KEY, IDENTITIES_PATH, lockPath, masterKey, slaveKey } from './identity-keys.ts';
 
@@ -65,6 +71,7 @@ for (const [what, key, value] of [
   ['labels that are none', 'id/300', 'bad'],
   ['labels that hold slashes and no number', `value/${APP1}/x/y/z`, '300'],
   ['a slave key of a reserved number', `value/${APP1}/10.9.9.9`, '1'],
+  ['a lock that nobody holds', `locks/${APP1}/1f`, ''],
   ['a slave key without a number', `value/${APP1}/10.9.9.9`, 'x'],
   ['a slave key of a number that nobody has made', `value/${APP1}/10.9.9.9/`, ''],
 ] as const) {
@@ -243,14 +250,21 @@ check('one node collects for all; when it has gone, another does', async (cluste
   await collectors[1]!.stop();
 });
 
-check('a node that collected before its restart goes on', async (cluster) => {
+for (const [who, value, leased] of [
+  ['a node that collected before its restart', '10.0.0.1', true],
+  ['a node that finds a key that is nobody’s', 'garbage', false],
+] as const) {
+  check(`${who} goes on collecting`, (cluster) => goesOn(cluster, value, leased));
+}
+
+async function goesOn(cluster: Cluster, value: string, leased: boolean): Promise<void> {
   const before = new EmbeddedKvstore(cluster.engine);
   await before.start();
-  await before.put(COLLECTOR_KEY, '10.0.0.1', { leased: true });
+  await before.put(COLLECTOR_KEY, value, { leased });
   const [own, other] = [new WatchedStore(cluster.engine), new WatchedStore(cluster.engine)];
   await own.start();
   await other.start();
-  const collectors = [cluster.collector(other, '10.0.0.2'), cluster.collector(own, '10.0.0.1')];
+  const collectors = [cluster.collector(own, '10.0.0.1'), cluster.collector(other, '10.0.0.2')];
   for (const collector of collectors) await collector.start();
   await cluster.quiet();
   await cluster.clock.advance(COLLECTION_INTERVAL_MS);
@@ -258,4 +272,4 @@ check('a node that collected before its restart goes on', async (cluster) => {
   assert.deepEqual([own.lists, other.lists], [1, 0]);
   assert.equal(own.isOwn((await own.get(COLLECTOR_KEY))!), true);
   for (const collector of collectors) await collector.stop();
-});
+}

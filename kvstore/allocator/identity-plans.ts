@@ -77,7 +77,8 @@ export class IdentityPlans {
       if (masters.has(key)) continue;
       return this.#plan(id, true, [isUsed, ...this.#isUnused(revision), { key, exists: false }]);
     }
-    if (found.some(({ key }) => isDirectlyBelow(key, this.#locks))) return undefined;
+    // One without a lease is nobody's.
+    if (found.some(({ key, leaseId }) => leaseId !== undefined && isDirectlyBelow(key, this.#locks))) return undefined;
     for (const id of this.#looked) {
       const master = masters.get(masterKey(id));
       if (master?.value !== labels) continue;
