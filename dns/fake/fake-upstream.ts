@@ -24,7 +24,8 @@ export interface FakeUpstream extends Upstream {
   readonly asked: Asked[];
 }
 
-export async function fakeUpstream(t: TestContext, handler: Handler): Promise<FakeUpstream> {
+/** `wanted`: the port; 0 is any that is free. */
+export async function fakeUpstream(t: TestContext, handler: Handler, wanted = 0): Promise<FakeUpstream> {
   const asked: Asked[] = [];
   const handle = async (bytes: Buffer, transport: 'udp' | 'tcp', port: number): Promise<readonly Buffer[]> => {
     const question: Asked = { packet: decode(bytes), bytes, transport, port };
@@ -42,7 +43,7 @@ export async function fakeUpstream(t: TestContext, handler: Handler): Promise<Fa
       }
     });
   });
-  tcp.listen(0, '127.0.0.1');
+  tcp.listen(wanted, '127.0.0.1');
   await once(tcp, 'listening');
   const { port } = tcp.address() as AddressInfo;
   const udp = createSocket('udp4');
