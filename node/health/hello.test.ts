@@ -123,10 +123,16 @@ test('the probe gives up after its time, and when it is called off', async (t) =
   await assert.rejects(called, /abort/);
 });
 
-test('an answer that is no hello is none', async (t) => {
-  const world = await startServer(t, []);
-  const other = createServer((socket) => socket.end('HTTP/1.0 503 No\r\n\r\n')).listen({ host: ONE, port: world.port });
-  await once(other, 'listening');
-  t.after(() => other.close());
-  await assert.rejects(world.ask(ONE), /127\.0\.7\.1 answered 503 to \/hello/);
-});
+for (const [answer, said] of [
+  ['HTTP/1.0 503 No\r\n\r\n', '503'],
+  ['SSH-2.0-OpenSSH_9.2\r\n', 'nonsense'],
+  ['HTTP', 'nothing'],
+] as const) {
+  test(`an answer such as ${JSON.stringify(answer)} is none`, async (t) => {
+    const world = await startServer(t, []);
+    const other = createServer((socket) => socket.end(answer)).listen({ host: ONE, port: world.port });
+    await once(other, 'listening');
+    t.after(() => other.close());
+    await assert.rejects(world.ask(ONE), new RegExp(`^CiliumError: 127\\.0\\.7\\.1 answered ${said} to /hello$`));
+  });
+}

@@ -203,7 +203,7 @@ test('stop ends questions that are under way, and asks no more', async () => {
   world.hangs = true;
   await world.prober.start();
   await world.clock.advance(1_000);
-  assert.equal(world.takeAsked().length, 64, 'so many nodes at once');
+  assert.equal(world.takeAsked().length, 32, 'so many nodes at once');
   const stopped = world.prober.stop();
   await settle();
   await stopped;
