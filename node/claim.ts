@@ -5,6 +5,9 @@ import { CiliumError } from '../errors/cilium-error.ts';
 import { IpAddress, type IpFamily, Prefix } from '../net/ip.ts';
 import { addressesOf, nodeRanges, type ClusterNode } from './node.ts';
 
+/** At how many places a search may begin: enough for all nodes, and short addresses in the vast pools of IPv6. */
+const PLACES = 65_536n;
+
 /** Where the range of a family comes from. */
 export type RangeSource =
   | { readonly fixed: Prefix; /** The option that said so, for errors. */ readonly option: string }
@@ -107,7 +110,8 @@ function firstFree(pool: Prefix, length: number, name: string, others: readonly 
   const taken = others.flatMap(nodeRanges).filter((range) => range.overlaps(pool));
   const size = 1n << BigInt(pool.address.bits - length);
   const first = pool.first.toBigInt();
-  const begin = first + (hashOf(name) % (pool.size / size)) * size;
+  const places = pool.size / size;
+  const begin = first + (hashOf(name) % (places < PLACES ? places : PLACES)) * size;
   const search = (from: bigint, to: bigint): Prefix | undefined => {
     for (let start = from; start < to;) {
       const candidate = prefixAt(start, length, pool.family);
