@@ -21,7 +21,10 @@ export interface ClusterAddressesDeps {
   readonly store: Kvstore;
   readonly ipcache: Ipcache;
   readonly claims: NodeClaims;
-  readonly nodes: { readonly local: ClusterNode; onChange(listener: () => void): () => void };
+  readonly nodes: {
+    readonly local: ClusterNode;
+    onChange(listener: (event: { readonly node: ClusterNode }) => void): () => void;
+  };
   /** Family of the addresses by which nodes reach each other. */
   readonly underlay: IpFamily;
   readonly identities: KnownIdentities;
@@ -43,11 +46,14 @@ export class ClusterAddresses implements Component {
   readonly #deps: ClusterAddressesDeps;
   /** Those of the node itself that are published. */
   #ofNode: readonly IpAddress[] = [];
+  /** The one that others send to. */
+  #host: IpAddress | undefined;
+  #unsubscribe: (() => void) | undefined;
 
   constructor(deps: ClusterAddressesDeps) {
     this.#deps = deps;
     const { store, claims, underlay, identities, ipcache, clock, log } = deps;
-    const host = (): IpAddress => this.#host();
+    const host = (): IpAddress => this.#ownHost();
     this.shared = new SharedAddresses({ store, host, claims, log, clock });
     this.remote = new RemoteAddresses({
       store,
@@ -75,14 +81,18 @@ export class ClusterAddresses implements Component {
   async start(): Promise<void> {
     const { endpoints, nodes, kernelEntries } = this.#deps;
     for (const endpoint of endpoints.list()) this.#publish(endpoint);
+    const { name } = nodes.local;
     this.#publishNode();
-    nodes.onChange(() => this.#publishNode());
+    this.#unsubscribe = nodes.onChange(({ node }) => {
+      if (node.name === name) this.#publishNode();
+    });
     this.remote.adopt([...kernelEntries()].filter(({ prefix, info }) => isOfContainer(prefix, info)));
     await this.remote.start();
     await this.shared.start();
   }
 
   async stop(): Promise<void> {
+    this.#unsubscribe?.();
     await this.shared.stop();
     await this.remote.stop();
   }
@@ -96,18 +106,21 @@ export class ClusterAddresses implements Component {
   }
 
   #publishNode(): void {
+    const { nodes, underlay } = this.#deps;
+    const { local } = nodes;
     const before = this.#ofNode;
-    this.#ofNode = this.#deps.nodes.local.addresses.map(({ ip }) => ip);
+    this.#ofNode = local.addresses.map(({ ip }) => ip);
+    this.#host = tunnelEndpoint(local, underlay);
     for (const address of this.#ofNode) this.shared.publish(address, { identity: RESERVED_IDENTITIES.host });
     for (const address of before) {
       if (!this.#ofNode.some((other) => other.equals(address))) this.shared.withdraw(address);
     }
   }
 
-  #host(): IpAddress {
+  #ownHost(): IpAddress {
     const { nodes, underlay } = this.#deps;
-    const host = tunnelEndpoint(nodes.local, underlay);
-    if (host !== undefined) return host;
+    this.#host ??= tunnelEndpoint(nodes.local, underlay);
+    if (this.#host !== undefined) return this.#host;
     throw new CiliumError('Precondition', `this node has no IPv${underlay} address for other nodes`);
   }
 }
