@@ -75,7 +75,12 @@ export class Health implements Component, HealthServices {
   async start(): Promise<void> {
     if (this.#probing !== undefined) {
       const { nodes, echo, prober, listener } = this.#probing;
-      echo.open();
+      try {
+        echo.open();
+      } catch (error) {
+        // Networking does not need it; each answer that is missing says why.
+        this.#deps.log.warn('Nodes cannot be asked by ICMP', { error });
+      }
       await listener.start();
       this.#unsubscribe = nodes.onChange(({ node }) => {
         if (node.name === nodes.local.name) listener.changed();
