@@ -22,7 +22,7 @@ import { LocalNode } from '../node/local-node.ts';
 import { NodeClaims } from '../node/node-claims.ts';
 import { NodeNetwork } from '../node/node-network.ts';
 import { NodeRegistry } from '../node/node-registry.ts';
-import { byFamily, nodeRanges, type ByFamily } from '../node/node.ts';
+import { byFamily, nodeRanges, tunnelEndpoint, type ByFamily } from '../node/node.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
@@ -157,6 +157,7 @@ export class Cluster {
   refreshAddresses(): void {
     this.nodes.refreshAddresses();
     this.network.changed();
+    this.#tellTunnels();
   }
 
   /** To be started after the store and before the datapath: makes sure that the node's range is known. */
@@ -179,7 +180,18 @@ export class Cluster {
 
   /** What follows the other nodes; needs the datapath and the store. */
   get components(): Component[] {
-    return [this.nodes, this.network];
+    const tunnels: Component = {
+      name: 'tunnel-source',
+      start: () => Promise.resolve(this.#tellTunnels()),
+      stop: () => Promise.resolve(),
+    };
+    return [this.nodes, this.network, tunnels];
+  }
+
+  /** Tunnels have the address as source that others know this node by. */
+  #tellTunnels(): void {
+    const { tunnelSource } = this.#deps.datapath();
+    tunnelSource.set(this.underlay === 4 ? tunnelEndpoint(this.nodes.local, 4) : undefined);
   }
 }
 

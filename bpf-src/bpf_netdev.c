@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* cil_from_netdev, at the ingress of each device to the outside: replies to masqueraded flows go back to their container,
- * packets for a container's own address pass its policy. All other packets are the node's and cost one look-up.
+ * packets for a container's own address pass its policy, packets of the tunnel go on in cil_from_wire(). All other packets
+ * are the node's and cost one look-up.
  */
 #include "lib/anchors.h"
 #include "lib/deliver.h"
@@ -142,6 +143,8 @@ int cil_from_netdev(struct __sk_buff *skb)
 	if (skb->vlan_present)
 		return TC_ACT_OK;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (config_tunnel_ifindex && direct_match(skb))
+			bpf_tail_call(skb, &cilium_calls, CALL_FROM_WIRE);
 		ret = ipv4_from_netdev(skb, &n);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		n.v6 = true;

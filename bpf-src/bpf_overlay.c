@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* cil_from_overlay, at the ingress of cilium_vxlan: what other nodes send to this one's containers and to the node itself.
- * Nothing that comes in there reaches the node's stack but by deliver_to_host().
+/* What other nodes send through the tunnel to this one's containers and to the node itself: cil_from_overlay at the ingress of
+ * cilium_vxlan, cil_from_wire at the devices to the outside (see lib/direct.h). Nothing of it reaches the node's stack but by
+ * deliver_to_host().
  */
 #include "lib/anchors.h"
 #include "lib/deliver.h"
@@ -15,7 +16,8 @@ static __always_inline int answer_sender(struct __sk_buff *skb, const struct ipc
 }
 
 static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, struct packet *p,
-				       const struct ipcache_info *sender, const struct endpoint_info *dst, const bool v6)
+				       const struct ipcache_info *sender, const struct endpoint_info *dst, bool direct,
+				       const bool v6)
 {
 	__u32 now = now_seconds();
 	struct ct ct = {};
@@ -32,7 +34,7 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, 
 		struct ipcache_info *end = ipcache_find(&p->saddr, v6);
 		struct bpf_tunnel_key key = {};
 
-		ret = tunnel_verify(skb, end, &key);
+		ret = tunnel_verify(skb, end, &key, direct);
 		if (ret < 0)
 			return give_up(n, ret);
 		n->src_identity = peer_identity(end, &ct, v6);
@@ -56,7 +58,8 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, 
 	return give_up(n, deliver(skb, dst, true, v6));
 }
 
-static __always_inline int from_overlay(struct __sk_buff *skb, struct notice *n, const bool v6)
+/* `direct`: the packet has not passed the tunnel's device. */
+static __always_inline int from_overlay(struct __sk_buff *skb, struct notice *n, bool direct, const bool v6)
 {
 	struct bpf_tunnel_key key = {};
 	struct ipcache_info *sender;
@@ -69,7 +72,7 @@ static __always_inline int from_overlay(struct __sk_buff *skb, struct notice *n,
 	if (ret < 0)
 		return give_up(n, ret);
 	sender = ipcache_find(&p.saddr, v6);
-	ret = tunnel_verify(skb, sender, &key);
+	ret = tunnel_verify(skb, sender, &key, direct);
 	if (ret < 0)
 		return give_up(n, ret);
 	n->src_identity = key.tunnel_id;
@@ -78,20 +81,20 @@ static __always_inline int from_overlay(struct __sk_buff *skb, struct notice *n,
 	if (!dst)
 		return give_up(n, DROP_UNKNOWN_TARGET);
 	if (is_container(dst))
-		return to_endpoint(skb, n, &p, sender, dst, v6);
+		return to_endpoint(skb, n, &p, sender, dst, direct, v6);
 	n->dst_identity = IDENTITY_HOST;
 	trace_delivery(skb, n, &p, &none, TRACE_TO_HOST, config_host_ifindex, false);
 	return give_up(n, deliver_to_host(skb));
 }
 
-__noinline int ipv4_from_overlay(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv4_from_overlay(struct __sk_buff *skb, struct notice *n, bool direct)
 {
-	return n ? from_overlay(skb, n, false) : TC_ACT_SHOT;
+	return n ? from_overlay(skb, n, direct, false) : TC_ACT_SHOT;
 }
 
-__noinline int ipv6_from_overlay(struct __sk_buff *skb, struct notice *n)
+__noinline int ipv6_from_overlay(struct __sk_buff *skb, struct notice *n, bool direct)
 {
-	return n ? from_overlay(skb, n, true) : TC_ACT_SHOT;
+	return n ? from_overlay(skb, n, direct, true) : TC_ACT_SHOT;
 }
 
 SEC("tc")
@@ -103,13 +106,32 @@ int cil_from_overlay(struct __sk_buff *skb)
 	if (skb->vlan_present) {
 		ret = give_up(&n, DROP_VLAN_FILTERED);
 	} else if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		ret = ipv4_from_overlay(skb, &n);
+		ret = ipv4_from_overlay(skb, &n, false);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		n.v6 = true;
-		ret = ipv6_from_overlay(skb, &n);
+		ret = ipv6_from_overlay(skb, &n, false);
 	} else {
 		ret = give_up(&n, DROP_UNSUPPORTED_L2);
 	}
+	return ret < 0 ? event_drop(skb, &n, ret) : ret;
+}
+
+/* Called by cil_from_netdev(). What it cannot unwrap takes the way through the tunnel's device. */
+SEC("tc")
+int cil_from_wire(struct __sk_buff *skb)
+{
+	struct notice n = { .file = SOURCE_FILE_OVERLAY, .direction = METRIC_INGRESS };
+	int ret = direct_unwrap(skb);
+
+	if (ret == TC_ACT_UNSPEC)
+		return TC_ACT_OK;
+	n.v6 = skb->protocol == bpf_htons(ETH_P_IPV6);
+	if (ret < 0)
+		ret = give_up(&n, ret);
+	else if (n.v6)
+		ret = ipv6_from_overlay(skb, &n, true);
+	else
+		ret = ipv4_from_overlay(skb, &n, true);
 	return ret < 0 ? event_drop(skb, &n, ret) : ret;
 }
 

@@ -30,6 +30,7 @@ import {
   TUNNEL_DEVICE,
   type TunnelOptions,
 } from './loader/tunnel-device.ts';
+import { CALL_FROM_WIRE, setCall } from './maps/call-map.ts';
 import { ConntrackMaps, type FlowMaps } from './maps/conntrack.ts';
 import { DeviceMap } from './maps/device-map.ts';
 import { EndpointMap } from './maps/endpoint-map.ts';
@@ -37,6 +38,7 @@ import { IdentityMap } from './maps/identity-map.ts';
 import { IpcacheMap } from './maps/ipcache-map.ts';
 import { MetricsMap } from './maps/metrics-map.ts';
 import { PolicySlots } from './maps/policy-slots.ts';
+import { TunnelSourceMap } from './maps/tunnel-source-map.ts';
 import { Links } from './netlink/links.ts';
 
 /** How many trace events there are; the numbers are Cilium's. */
@@ -54,7 +56,7 @@ const OBJECTS = {
 } as const;
 
 /** Loaded only while tunnels are on. */
-const OVERLAY = { object: 'bpf_overlay.o', programs: ['cil_from_overlay'] } as const;
+const OVERLAY = { object: 'bpf_overlay.o', programs: ['cil_from_overlay', 'cil_from_wire'] } as const;
 
 type ProgramName = (typeof OBJECTS)[keyof typeof OBJECTS][number] | (typeof OVERLAY)['programs'][number];
 
@@ -95,6 +97,7 @@ interface Running {
   readonly endpoints: EndpointMap;
   readonly ipcache: IpcacheMap;
   readonly identities: IdentityMap;
+  readonly tunnelSource: TunnelSourceMap;
   readonly policy: PolicySlots;
   readonly conntrack: ConntrackMaps;
   readonly devices: DeviceMap;
@@ -123,6 +126,11 @@ export class Datapath implements Component {
   /** Those of the cluster that the policy maps know; needed only where there are other nodes. */
   get identities(): IdentityMap {
     return this.#get().identities;
+  }
+
+  /** What ordinary packets of tunnels over IPv4 have as outer source. */
+  get tunnelSource(): TunnelSourceMap {
+    return this.#get().tunnelSource;
   }
 
   /** cilium_policy. Its `adopt` has to be called once after start. */
@@ -225,8 +233,10 @@ async function open(options: DatapathOptions): Promise<Running> {
     }
     if (tunnel !== undefined) {
       openTunnel(links, tunnel.ifindex, program('cil_from_overlay'));
+      setCall(map('cilium_calls'), CALL_FROM_WIRE, program('cil_from_wire'));
     } else {
       if (await removeTunnelDevice(links)) log.info('Removed device, tunnels are off', { interface: TUNNEL_DEVICE });
+      setCall(map('cilium_calls'), CALL_FROM_WIRE, undefined);
       dropPins(OVERLAY.object, OVERLAY.programs, folders);
     }
     const devices = new DeviceMap(map('cilium_devices'));
@@ -258,6 +268,7 @@ async function open(options: DatapathOptions): Promise<Running> {
       endpoints: new EndpointMap(map('cilium_lxc')),
       ipcache: new IpcacheMap(map('cilium_ipcache')),
       identities: new IdentityMap(map('cilium_identities')),
+      tunnelSource: new TunnelSourceMap(map('cilium_tunnel_source')),
       policy: new PolicySlots(map('cilium_policy'), log),
       conntrack: new ConntrackMaps(flows),
       metrics: new MetricsMap(map('cilium_metrics')),

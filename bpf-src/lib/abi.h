@@ -67,6 +67,11 @@ _Static_assert(sizeof(struct ipcache_info) == 24, "ipcache_info is ABI");
 #define IDENTITY_WORDS 1024
 #define IDENTITY_WORD_BITS 64
 
+/* ---- cilium_calls: programs by number ---------------------------------------------------------------------------- */
+
+#define CALL_FROM_WIRE 0 /* what came through the tunnel, its device not passed */
+#define CALLS 1
+
 /* ---- cilium_policy: slot -> longest-prefix trie of policy entries --------------------------------------------- */
 
 #define POLICY_STATIC_PREFIX 40 /* bits of identity and direction, always compared */

@@ -9,13 +9,12 @@
 
 #include "common.h"
 #include "config.h"
+#include "direct.h"
 #include "eps.h"
 
 /* Ethernet, VXLAN, UDP and outer IP header. */
 #define TUNNEL_OVERHEAD_IPV4 50
 #define TUNNEL_OVERHEAD_IPV6 70
-
-#define TUNNEL_TTL 64
 
 #define IPV6_MIN_MTU 1280 /* RFC 8200 */
 
@@ -41,6 +40,7 @@ __noinline int tunnel_send(struct __sk_buff *skb, const struct ipcache_info *to,
 {
 	struct bpf_tunnel_key key = { .tunnel_id = identity, .tunnel_ttl = TUNNEL_TTL };
 	__u64 flags;
+	int ret;
 
 	if (!to)
 		return DROP_INVALID;
@@ -50,6 +50,9 @@ __noinline int tunnel_send(struct __sk_buff *skb, const struct ipcache_info *to,
 		address_copy(key.remote_ipv6, to->tunnel_endpoint, true);
 		flags = BPF_F_TUNINFO_IPV6; /* with checksum: UDP over IPv6 wants one */
 	} else {
+		ret = direct_send(skb, *(__be32 *)to->tunnel_endpoint, identity);
+		if (likely(ret >= 0))
+			return ret;
 		key.remote_ipv4 = bpf_ntohl(*(__be32 *)to->tunnel_endpoint);
 		flags = BPF_F_ZERO_CSUM_TX;
 	}
@@ -69,20 +72,38 @@ static __always_inline bool tunnel_came_from(const struct bpf_tunnel_key *key, c
 		 (key->remote_ipv6[3] ^ node[3]));
 }
 
-/* Where a packet came from, once it is sure that `info`, the entry of its inner source, lives there. Returns 0 or DROP_*. */
-static __always_inline int tunnel_verify(struct __sk_buff *skb, const struct ipcache_info *info, struct bpf_tunnel_key *key)
+/* What the packet around said, by the family of `info`. `direct`: it was taken off by direct_unwrap(). Returns 0 or DROP_*. */
+static __always_inline int tunnel_key(struct __sk_buff *skb, const struct ipcache_info *info, struct bpf_tunnel_key *key,
+				      bool direct)
 {
-	if (!is_tunnelled(info))
-		return DROP_UNKNOWN_SENDER;
-	switch (bpf_skb_get_tunnel_key(skb, key, sizeof(*key),
-				       info->flags & IPCACHE_F_IPV6_TUNNEL ? BPF_F_TUNINFO_IPV6 : 0)) {
+	bool v6 = info->flags & IPCACHE_F_IPV6_TUNNEL;
+
+	if (direct) {
+		key->remote_ipv4 = skb->cb[CB_OUTER_SOURCE];
+		key->tunnel_id = skb->cb[CB_OUTER_VNI];
+		return v6 ? DROP_UNKNOWN_SENDER : 0;
+	}
+	switch (bpf_skb_get_tunnel_key(skb, key, sizeof(*key), v6 ? BPF_F_TUNINFO_IPV6 : 0)) {
 	case 0:
-		break;
+		return 0;
 	case -EPROTO: /* a tunnel over the other address family */
 		return DROP_UNKNOWN_SENDER;
 	default:
 		return DROP_NO_TUNNEL_KEY;
 	}
+}
+
+/* Where a packet came from, once it is sure that `info`, the entry of its inner source, lives there. Returns 0 or DROP_*. */
+static __always_inline int tunnel_verify(struct __sk_buff *skb, const struct ipcache_info *info, struct bpf_tunnel_key *key,
+					 bool direct)
+{
+	int ret;
+
+	if (!is_tunnelled(info))
+		return DROP_UNKNOWN_SENDER;
+	ret = tunnel_key(skb, info, key, direct);
+	if (ret < 0)
+		return ret;
 	if (!tunnel_came_from(key, info))
 		return DROP_UNKNOWN_SENDER;
 	if (!is_container_identity(key->tunnel_id) && key->tunnel_id != IDENTITY_REMOTE_NODE)

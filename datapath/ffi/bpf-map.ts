@@ -16,6 +16,7 @@ import { callAsync } from './native.ts';
 export const MAP_TYPE = {
   hash: 1,
   array: 2,
+  progArray: 3,
   percpuHash: 5,
   percpuArray: 6,
   lruHash: 9,

@@ -9,6 +9,8 @@ export const MAP_NAMES = [
   'cilium_lxc',
   'cilium_ipcache',
   'cilium_identities',
+  'cilium_calls',
+  'cilium_tunnel_source',
   'cilium_policy',
   'cilium_ct4_tcp',
   'cilium_ct4_any',
@@ -37,7 +39,12 @@ export interface MapDescription {
 }
 
 /** Where entries are always all there, or are no entries. */
-const UNCOUNTED_TYPES: ReadonlySet<number> = new Set([MAP_TYPE.ringbuf, MAP_TYPE.array, MAP_TYPE.percpuArray]);
+const UNCOUNTED_TYPES: ReadonlySet<number> = new Set([
+  MAP_TYPE.ringbuf,
+  MAP_TYPE.array,
+  MAP_TYPE.progArray,
+  MAP_TYPE.percpuArray,
+]);
 
 const TYPE_NAMES = new Map<number, string>(Object.entries(MAP_TYPE).map(([name, type]) => [type, name]));
 

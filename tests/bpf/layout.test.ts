@@ -15,6 +15,7 @@ import {
   TRACE_REASONS,
 } from '../../datapath/events/texts.ts';
 import { ADDR_FAMILY } from '../../datapath/maps/address.ts';
+import * as calls from '../../datapath/maps/call-map.ts';
 import * as conntrack from '../../datapath/maps/conntrack-map.ts';
 import * as devices from '../../datapath/maps/device-map.ts';
 import * as endpoints from '../../datapath/maps/endpoint-map.ts';
@@ -86,6 +87,7 @@ test('constants of abi.h have the same value here', () => {
     defines.set(name!, Number(value));
   }
   const here: Record<string, unknown> = {
+    ...calls,
     ...conntrack,
     ...devices,
     ...endpoints,
@@ -97,7 +99,7 @@ test('constants of abi.h have the same value here', () => {
     ADDR_FAMILY_IPV4: ADDR_FAMILY[4],
     ADDR_FAMILY_IPV6: ADDR_FAMILY[6],
   });
-  const notReadHere = ['METRICS_ENTRIES', 'EVENT_PAYLOAD_MAX'];
+  const notReadHere = ['CALLS', 'METRICS_ENTRIES', 'EVENT_PAYLOAD_MAX'];
   for (const [name, value] of defines) {
     if (notReadHere.includes(name) || name.startsWith('SOURCE_FILE_')) continue;
     assert.equal(here[name], value, name);

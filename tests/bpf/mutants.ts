@@ -32,6 +32,7 @@ const eps = inFile('lib/eps.h');
 const icmp = inFile('lib/icmp.h');
 const overlay = inFile('bpf_overlay.c');
 const tunnel = inFile('lib/overlay.h');
+const direct = inFile('lib/direct.h');
 
 /** Between one step and the next. */
 const GIVE_UP = ';\n\tif (ret < 0)\n\t\treturn give_up(n, ret)';
@@ -149,8 +150,13 @@ const FLOWS: readonly Mutant[] = [
 
 /** Of tunnels, and of nodes without one. */
 const NODES: readonly Mutant[] = [
-  overlay('sender of a packet', 'tunnel_verify(skb, sender, &key)', 'sender ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
-  overlay('sender of an error', 'tunnel_verify(skb, end, &key)', 'end ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
+  overlay(
+    'sender of a packet',
+    'tunnel_verify(skb, sender, &key, direct)',
+    'sender ? 0 : DROP_UNKNOWN_SENDER',
+    'overlay',
+  ),
+  overlay('sender of an error', 'tunnel_verify(skb, end, &key, direct)', 'end ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
   overlay('identity of an error', 'peer_identity(end, &ct, v6)', 'n->src_identity', 'overlay'),
   overlay('ingress by the tunnel', 'judge(skb, n, p, &ct, dst, n->src_identity, false, v6)', '0', 'overlay'),
   overlay(
@@ -256,6 +262,32 @@ const NODES: readonly Mutant[] = [
     'overlay',
   ),
   lxc('size of the tunnel', 'min_of(src->mtu, tunnel_mtu(peer, v6))', 'src->mtu', 'overlay'),
+  tunnel('family of a node, its device not passed', 'return v6 ? DROP_UNKNOWN_SENDER : 0', 'return 0', 'direct'),
+  direct('marks of congestion to another node', ' || has_ecn(skb)', '', 'direct'),
+  direct(
+    'routes to another node',
+    '!direct_route(skb, &room->fib, source, node, len)',
+    '(direct_route(skb, &room->fib, source, node, len), false)',
+    'direct',
+  ),
+  direct('sizes of routes to another node', 'skb->gso_size ? 1 : len', '1', 'direct'),
+  direct('joined segments', 'skb->gso_size || skb->pkt_type', 'skb->pkt_type', 'direct'),
+  direct('frames for others', 'skb->gso_size || skb->pkt_type', 'skb->gso_size', 'direct'),
+  direct('tunnels of others', ' || outer->ip.daddr != tunnel_source()', '', 'direct'),
+  direct('marks of congestion from another node', ' || outer->ip.tos & ECN_MASK', '', 'direct'),
+  direct('fragments around', 'outer->ip.frag_off & ~bpf_htons(IPV4_DONT_FRAGMENT) || ', '', 'direct'),
+  direct('bytes behind the end', ' || skb->len != ETH_HLEN + bpf_ntohs(outer->ip.tot_len)', '', 'direct'),
+  direct(
+    'length of the datagram',
+    'bpf_ntohs(outer->udp.len) == skb->len - ETH_HLEN - sizeof(outer->ip)',
+    'true',
+    'direct',
+  ),
+  direct('checksums around', ' && !outer->udp.check', '', 'direct'),
+  direct('flags of the tunnel', 'outer->vxlan_flags == VXLAN_FLAG_VNI', 'true', 'direct'),
+  direct('checksum of the header around', 'ipv4_header_sum(outer) == 0xffff', 'true', 'direct'),
+  direct('port of the tunnel', ' || outer->udp.dest != bpf_htons(config_tunnel_port)', '', 'direct'),
+  direct('no IP inside', 'else if (protocol != bpf_htons(ETH_P_IP))', 'else if (false)', 'direct'),
   tunnel('what IPv6 promises', 'v6 && mtu < IPV6_MIN_MTU', 'false', 'sizes'),
   tunnel('the same for IPv4', 'v6 && mtu < IPV6_MIN_MTU', 'mtu < IPV6_MIN_MTU', 'sizes'),
   tunnel('header of an outer IPv6 packet', '? TUNNEL_OVERHEAD_IPV6 :', '? TUNNEL_OVERHEAD_IPV4 :', 'sizes'),

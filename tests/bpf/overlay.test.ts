@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { IpAddress, type IpFamily } from '../../net/ip.ts';
 import { assertAnswered, assertDelivered, assertDropped, assertUntouched, verdicts } from './support/assert.ts';
-import { allow, Bed, ends, FAMILIES, HOST_MAC, NODE, type Result, ROUTER } from './support/bed.ts';
+import { allow, Bed, DIRECT_TUNNEL, ends, FAMILIES, HOST_MAC, NODE, type Result, ROUTER } from './support/bed.ts';
 import { type Station, TUNNEL, WORLD } from './support/bed.ts';
 import { type Dissected, dissect } from './support/dissect.ts';
 import { inNamespace } from './support/namespace.ts';
@@ -19,6 +19,7 @@ import {
   R,
   REMOTE_NODE,
   type RemoteStation,
+  inside,
   ROUTER_2,
   S,
   STRANGER,
@@ -31,29 +32,35 @@ import {
 const OVERHEAD = { 4: 50, 6: 70 } as const;
 
 inNamespace(import.meta.filename, () => {
-  const bed = new Bed({}, TUNNEL);
-  const tunnel = new Tunnel(bed);
-  const { a, b, c } = bed;
+  const device = new Bed({}, TUNNEL);
+  const direct = new Bed({}, DIRECT_TUNNEL);
+  const tunnels = new Map([device, direct].map((bed) => [bed, new Tunnel(bed)]));
   const node: Station = { ...NODE, 4: ROUTER[4], 6: ROUTER[6] };
 
-  afterEach(() => {
-    bed.flush();
-    for (const end of [a, b, c]) bed.policy(end);
-  });
-
   for (const underlay of FAMILIES) {
-    for (const family of FAMILIES) testTunnel(underlay, family);
+    for (const family of FAMILIES) testTunnel(underlay, family, device);
   }
+  for (const family of FAMILIES) testTunnel(4, family, direct);
 
-  function testTunnel(underlay: IpFamily, family: IpFamily): void {
-    const title = (text: string): string => `privileged: IPv${family} over IPv${underlay}: ${text}`;
+  function testTunnel(underlay: IpFamily, family: IpFamily, bed: Bed): void {
+    const by = bed === direct ? ', its device not passed' : '';
+    const title = (text: string): string => `privileged: IPv${family} over IPv${underlay}${by}: ${text}`;
+    const tunnel = tunnels.get(bed)!;
+    const { a, b, c } = bed;
+    afterEach(() => {
+      bed.flush();
+      for (const end of [a, b, c]) bed.policy(end);
+    });
     const innerMtu = TUNNEL.mtu - OVERHEAD[underlay];
     const make = (from: Station, to: Station, transport: Transport, options?: IpOptions): Buffer =>
       packet(ends(from, to, family), transport, options);
-    const sent = (result: Result): Dissected => assertDelivered(result, bed.vxlan);
+    const sent = (result: Result): Dissected => assertDelivered(inside(result), bed.vxlan);
+    const answered = (result: Result): Dissected => assertAnswered(inside(result));
     /** From a container of another node, or from where a liar says. */
     const arrive = (from: RemoteStation, packet: Buffer, by: Node = from.node, identity = from.identity): Result =>
-      tunnel.receive(packet, by[underlay], identity);
+      bed === direct
+        ? bed.fromOutside(wrap(packet, by[underlay], identity))
+        : tunnel.receive(packet, by[underlay], identity);
 
     test(title('a packet for a container of another node leaves as it is, with one hop less'), () => {
       tellNodes(bed, underlay);
@@ -181,7 +188,7 @@ inNamespace(import.meta.filename, () => {
         const other = Buffer.from(bytes);
         other[i]! ^= 0x10;
         const text = new IpAddress(Uint8Array.from(other)).toString();
-        assertDropped(tunnel.receive(make(R, a, udp(1, 2)), text, R.identity), 'DROP_UNKNOWN_SENDER', text);
+        assertDropped(arrive(R, make(R, a, udp(1, 2)), { ...NODE_2, [underlay]: text }), 'DROP_UNKNOWN_SENDER', text);
       }
       const wrongFamily = NODE_2[underlay === 4 ? 6 : 4];
       assertDropped(tunnel.receive(make(R, a, udp(1, 2)), wrongFamily, R.identity), 'DROP_UNKNOWN_SENDER');
@@ -228,9 +235,9 @@ inNamespace(import.meta.filename, () => {
 
     test(title('what cannot go on is answered through the tunnel, as from the node'), () => {
       tellNodes(bed, underlay);
-      const expired = assertAnswered(arrive(R, make(R, a, udp(1, 2), { ttl: 1 })));
+      const expired = answered(arrive(R, make(R, a, udp(1, 2), { ttl: 1 })));
       assert.deepEqual([expired.src, expired.dst], [ROUTER[family], R[family]]);
-      assert.equal(assertAnswered(arrive(R, make(R, b, udp(1, 2, Buffer.alloc(1400))))).info, b.mtu);
+      assert.equal(answered(arrive(R, make(R, b, udp(1, 2, Buffer.alloc(1400))))).info, b.mtu);
       const outer = tunnel.receiveFrame(wrap(make(R, a, udp(1, 2), { ttl: 1 }), NODE_2[underlay], R.identity));
       assert.ok(outer);
       assert.deepEqual([outer.vni, outer.dst], [REMOTE_NODE, NODE_2[underlay]]);
@@ -336,9 +343,11 @@ inNamespace(import.meta.filename, () => {
   }
 
   test('privileged: what came through no tunnel, is no IP or has a VLAN tag is dropped', () => {
-    tellNodes(bed, 4);
-    const direct = packet(ends(R, a, 4), udp(1, 2));
-    assertDropped(bed.run('cil_from_overlay', direct, bed.vxlan), 'DROP_NO_TUNNEL_KEY');
+    const tunnel = tunnels.get(device)!;
+    const { a } = device;
+    tellNodes(device, 4);
+    const plain = packet(ends(R, a, 4), udp(1, 2));
+    assertDropped(device.run('cil_from_overlay', plain, device.vxlan), 'DROP_NO_TUNNEL_KEY');
     const arp = ethernet('ff:ff:ff:ff:ff:ff', R.mac, 0x0806, Buffer.alloc(28));
     assertDropped(tunnel.receive(arp, NODE_2[4], R.identity), 'DROP_UNSUPPORTED_L2');
     const tagged = ethernet(a.mac, R.mac, 0x8100, Buffer.alloc(60));

@@ -66,6 +66,7 @@ function addRoutes(datapath: Datapath, hostIfindex: number): void {
 
 function tellKernel(datapath: Datapath): void {
   const { endpoints, identities, ipcache } = datapath;
+  if (spec.underlay === 4) datapath.tunnelSource.set(parse(own.node[4]));
   const tunnelEndpoint = parse(other.node[spec.underlay]);
   for (const family of FAMILIES) {
     ipcache.update(Prefix.parse(family === 4 ? '0.0.0.0/0' : '::/0'), { identity: family === 4 ? 9 : 10 });

@@ -16,6 +16,7 @@ import type { BpfProgram } from '../../../datapath/ffi/bpf-program.ts';
 import { loadObject, type ObjectConfig } from '../../../datapath/loader/object-loader.ts';
 import { type DatapathEvent, decodeEvent } from '../../../datapath/events/records.ts';
 import { EventReader } from '../../../datapath/events/event-reader.ts';
+import { CALL_FROM_WIRE, setCall } from '../../../datapath/maps/call-map.ts';
 import { DeviceMap } from '../../../datapath/maps/device-map.ts';
 import { type EndpointInfo, EndpointMap, HOST_ENDPOINT } from '../../../datapath/maps/endpoint-map.ts';
 import { IdentityMap } from '../../../datapath/maps/identity-map.ts';
@@ -27,6 +28,7 @@ import {
   encodePolicyValues,
   type PolicyEntry,
 } from '../../../datapath/maps/policy-map.ts';
+import { TunnelSourceMap } from '../../../datapath/maps/tunnel-source-map.ts';
 import { run } from './namespace.ts';
 import type { Ends } from './packet.ts';
 
@@ -101,11 +103,13 @@ export const PROGRAMS = {
   cil_from_host: 'bpf_host',
   cil_from_netdev: 'bpf_netdev',
   cil_from_overlay: 'bpf_overlay',
+  cil_from_wire: 'bpf_overlay',
 } as const;
 export type Program = keyof typeof PROGRAMS;
 
-/** As a bed's second argument. */
+/** As a bed's second argument. With `direct` ordinary packets of IPv4 tunnels pass by the device. */
 export const TUNNEL = { port: 8472, mtu: 1500 } as const;
+export const DIRECT_TUNNEL = { ...TUNNEL, direct: true } as const;
 
 let beds = 0;
 
@@ -129,7 +133,7 @@ export class Bed {
   #events: DatapathEvent[] = [];
 
   /** `config` on top of: every packet traced. */
-  constructor(config: ObjectConfig = {}, tunnel?: typeof TUNNEL) {
+  constructor(config: ObjectConfig = {}, tunnel?: typeof TUNNEL & { readonly direct?: true }) {
     if (beds++ === 0) makeDevices();
     this.ext = ifindexOf('ext');
     this.host = ifindexOf('host');
@@ -152,6 +156,7 @@ export class Bed {
       });
       for (const [program, handle] of programs) this.#programs.set(program, handle);
     }
+    if (tunnel?.direct) this.#passByDevice();
     this.endpoints = new EndpointMap(this.map('cilium_lxc'));
     this.ipcache = new IpcacheMap(this.map('cilium_ipcache'));
     this.identities = new IdentityMap(this.map('cilium_identities'));
@@ -266,6 +271,15 @@ export class Bed {
   close(): void {
     this.#reader.stop();
     for (const handle of [...this.#programs.values(), ...this.#tries.values()]) handle.close();
+  }
+
+  #passByDevice(): void {
+    const calls = this.map('cilium_calls');
+    setCall(calls, CALL_FROM_WIRE, this.program('cil_from_wire'));
+    calls.close();
+    const source = this.map('cilium_tunnel_source');
+    new TunnelSourceMap(source).set(IpAddress.parse(NODE[4]));
+    source.close();
   }
 
   #populate(): void {

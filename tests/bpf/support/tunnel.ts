@@ -17,7 +17,7 @@ import { HOST_ENDPOINT } from '../../../datapath/maps/endpoint-map.ts';
 import { type Bed, FAMILIES, NODE, prefixOf, type Result, ROUTER, type Station, TUNNEL } from './bed.ts';
 import { addressText } from './dissect.ts';
 import { run } from './namespace.ts';
-import { ETH, packet, udp } from './packet.ts';
+import { ETH, ETHERTYPE, packet, PROTOCOL, udp } from './packet.ts';
 
 /** Its addresses towards other nodes. */
 export type Node = Readonly<Record<IpFamily, string>>;
@@ -177,10 +177,22 @@ function loadPrograms(mapDir: string): Map<string, BpfProgram> {
 export function wrap(inner: Buffer, from: string, vni: number): Buffer {
   const header = Buffer.alloc(VXLAN_HEADER);
   header[0] = 0x08;
-  header.writeUInt32BE(vni << 8, 4);
+  header.writeUInt32BE((vni << 8) >>> 0, 4);
   const payload = udp(40_000, TUNNEL.port, Buffer.concat([header, inner]));
   const dstMac = run('cat', '/sys/class/net/ext/address').trim();
-  return packet({ srcMac: NEIGHBOUR_MAC, dstMac, src: from, dst: NODE[IpAddress.parse(from).family] }, payload);
+  const outer = { srcMac: NEIGHBOUR_MAC, dstMac, src: from, dst: NODE[IpAddress.parse(from).family] };
+  const frame = packet(outer, payload);
+  if (frame.readUInt16BE(12) === ETHERTYPE.ipv4) frame.writeUInt16BE(0, ETH + 26); // as VXLAN devices do
+  return frame;
+}
+
+/** A packet that has been wrapped on its way to the wire, as it was; others unchanged. */
+export function inside(result: Result): Result {
+  const { packet: frame } = result;
+  // The Ethernet header is made anew where the packet leaves, so its type may still be that of the packet inside.
+  const isWrapped =
+    frame[ETH]! >> 4 === 4 && frame[ETH + 9] === PROTOCOL.udp && frame.readUInt16BE(ETH + 22) === TUNNEL.port;
+  return isWrapped ? { ...result, packet: frame.subarray(ETH + 20 + 8 + VXLAN_HEADER) } : result;
 }
 
 function dissectOuter(frame: Buffer): OuterFrame {
