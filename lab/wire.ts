@@ -35,6 +35,8 @@ export class Wire {
 
   /** Puts eth0 of a machine whose namespaces are just made on the wire; an absent family is not configured. */
   async plug(machine: Machine, { ipv4, ipv6 }: Partial<Addresses>, more: readonly string[] = []): Promise<void> {
+    // The kernel takes its time to remove the port of a machine that was killed a moment ago.
+    await this.#machine.run(['ip', 'link', 'delete', machine.name]);
     await ip(this.#machine, [
       `link add ${machine.name} type veth peer name eth0 netns ${machine.holder!}`,
       `link set ${machine.name} master br0 up`,
