@@ -157,7 +157,7 @@ function components(
     { purgeAddresses: (addresses) => datapath.conntrack.purgeAddresses(addresses) },
     subsystem('datapath'),
   );
-  const endpoints = new EndpointManager({
+  const endpoints: EndpointManager = new EndpointManager({
     links: {
       createVeth: (veth) => datapath.links.createVeth(veth),
       deleteLink: (name) => datapath.links.deleteLink(name),
@@ -174,6 +174,7 @@ function components(
     policy: realizer,
     containers: docker,
     connections: purger,
+    takeOver: (taken, identity) => addresses?.shared.takeOver(taken, identity) ?? Promise.resolve(),
     store: new EndpointStore(stateDir, subsystem('endpoint')),
     clock,
     log: subsystem('endpoint'),

@@ -85,6 +85,11 @@ export interface EndpointManagerDeps {
     /** Resolves once nothing is remembered of the addresses any more. */
     purged(addresses: readonly IpAddress[]): Promise<void>;
   };
+  /**
+   * Awaited before addresses get an identity: resolves once no other node takes them for another one, which they had
+   * before. Throws when that cannot be brought about.
+   */
+  readonly takeOver: (addresses: readonly IpAddress[], identity: number) => Promise<void>;
   readonly store: EndpointStore;
   readonly clock: Clock;
   readonly log: Logger;

@@ -37,6 +37,23 @@ test('a container that Docker does not name keeps the endpoint closed and the st
   assert.equal(manager.getByDockerId(EP1)?.state, 'creating');
 });
 
+test('an address that other nodes take for another container keeps the endpoint closed, and its identity is given back', async () => {
+  const world = new World();
+  const asked: string[] = [];
+  const manager = world.manager({
+    takeOver: (addresses, identity) => {
+      asked.push(`${addresses.join(' ')} ${identity} ${world.steps.join()}`);
+      return Promise.reject(new Error('cannot be told'));
+    },
+  });
+  await manager.create(request());
+  world.runContainer(EP1, 'app1');
+  await assert.rejects(manager.join(EP1), /cannot be told/);
+  assert.deepEqual(asked, [`10.15.0.2 fd15::2 ${identityOf('container:id=app1;')} identity`]);
+  assert.equal(world.records.size + world.ipcache.size, 0);
+  assert.deepEqual([...world.identityUsers.values()], [0]);
+});
+
 test('create and join may be repeated, with other addresses they are refused', async () => {
   const world = new World();
   const manager = world.manager();

@@ -389,6 +389,7 @@ export class EndpointManager {
     const { identities, policy, store, clock } = this.#deps;
     const { identity, labels } = await identities.acquire(container, endpoint.labelChanges, endpoint.facts.networkId);
     try {
+      if (!endpoint.identity) await this.#deps.takeOver(endpoint.addresses, identity);
       endpoint.become('regenerating', `identity ${identity}`, clock.now());
       const realized = policy.acquire(identity);
       const before = endpoint.identity;

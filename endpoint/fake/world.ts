@@ -125,6 +125,7 @@ export class World {
       },
       policy: this.policy(),
       containers: { foresee: () => undefined, find: (_network, id) => Promise.resolve(this.containers.get(id)) },
+      takeOver: () => Promise.resolve(),
       connections: { purge: () => void this.steps.push('purge'), purged: () => Promise.resolve() },
       store: new EndpointStore(this.stateDir, silentLogger),
       clock: this.clock,

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
+import { isCiliumError } from '../../errors/cilium-error.ts';
 import { EmbeddedKvstore } from '../../kvstore/embedded/embedded-kvstore.ts';
 import { EmbeddedEngine } from '../../kvstore/embedded/engine.ts';
 import { SESSION_TTL_MS } from '../../kvstore/kvstore.ts';
@@ -334,4 +335,47 @@ test('entries of an earlier agent stay until the store has told all; then what i
   await node2.start();
   assert.deepEqual(node2.image, [`10.11.0.1=${SERVER}@${HOST1}`, `10.11.0.3=${CLIENT}@${HOST1}`]);
   assert.deepEqual(seen, [`10.11.0.1/32 ${SERVER}`, '10.11.0.2/32 gone'], 'no gap, and nothing twice');
+});
+
+test('an address gets another identity only once the other nodes have been told', async (t) => {
+  const world = await World.open(t);
+  const [node1, node2] = [await world.node(HOST1), await world.node(HOST2)];
+  const [used, fresh] = [IpAddress.parse('10.11.0.1'), IpAddress.parse('10.11.0.2')];
+  node1.publish('10.11.0.1', CLIENT);
+  await becomes(node2, `10.11.0.1=${CLIENT}@${HOST1}`);
+  node1.store.isAway = true;
+  node1.withdraw('10.11.0.1');
+  await node1.shared.takeOver([fresh], SERVER);
+  await node1.shared.takeOver([used], CLIENT);
+  const refused = assert.rejects(node1.shared.takeOver([fresh, used], SERVER), (error: unknown) => {
+    assert.ok(isCiliumError(error, 'KvstoreUnavailable'));
+    assert.match(error.message, /still take 10\.11\.0\.1 for another container/);
+    return true;
+  });
+  await world.clock.advance(10_000);
+  await refused;
+  node1.store.isAway = false;
+  const taken = node1.shared.takeOver([used], SERVER);
+  await world.clock.advance(5_500); // the next attempt to write
+  await taken;
+  await becomes(node2, `10.11.0.1=${SERVER}@${HOST1}`);
+});
+
+test('an address that the other nodes have forgotten is free while the store is away', async (t) => {
+  const world = await World.open(t);
+  const [node1, node2] = [await world.node(HOST1), await world.node(HOST2)];
+  node1.publish('10.11.0.1', CLIENT);
+  await becomes(node2, `10.11.0.1=${CLIENT}@${HOST1}`);
+  node1.withdraw('10.11.0.1');
+  await eventually('the key is gone', async () => (await world.keys()).length === 0);
+  node1.store.isAway = true;
+  const early = assert.rejects(node1.shared.takeOver([IpAddress.parse('10.11.0.1')], SERVER), /cannot be told/);
+  await world.clock.advance(6_000);
+  await early;
+  node1.store.isAway = false;
+  await world.clock.advance(10_000);
+  await eventually('nothing is left to be written', () => node1.shared.pending === 0);
+  await world.clock.advance(20_000);
+  node1.store.isAway = true;
+  await node1.shared.takeOver([IpAddress.parse('10.11.0.1')], SERVER);
 });

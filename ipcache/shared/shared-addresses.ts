@@ -11,6 +11,7 @@
  * A key that another node has taken meanwhile is neither deleted nor, unless the address is ours by the ranges that nodes
  * announce, overwritten.
  */
+import { CiliumError } from '../../errors/cilium-error.ts';
 import type { IpAddress } from '../../net/ip.ts';
 import { systemClock, type Clock } from '../../runtime/clock.ts';
 import type { Component } from '../../runtime/component.ts';
@@ -24,6 +25,10 @@ import { addressKey, addressText, decodeAddress, encodeAddress, type DockerNames
 const BATCH_KEYS = 128;
 /** How often all is looked at again, against whatever was overlooked. */
 const COMPARE_INTERVAL_MS = 60_000;
+/** Others still have a withdrawn address as it was: see `Lingering`, with time for the news to travel. */
+const AFTERLIFE_MS = 15_000;
+/** A container's start does not wait longer for the store; Docker's call may take 9 s. */
+const TAKE_OVER_LIMIT_MS = 6_000;
 /** Others wait for the news. */
 const RETRY = { minBackoffMs: 100, maxBackoffMs: 5_000 };
 
@@ -56,12 +61,23 @@ interface Stored {
   readonly revision: number;
 }
 
+/** What others may still take an address for that was withdrawn, and has not been told to be something else since. */
+interface Past {
+  readonly identities: ReadonlySet<number>;
+  /** When the store had no key of it any more, on the monotonic clock. */
+  readonly goneAt: number | undefined;
+}
+
 export class SharedAddresses implements Component {
   readonly name = 'shared-addresses';
   readonly #options: SharedAddressesOptions;
   readonly #writing: Controller;
   readonly #wanted = new Map<string, Wanted>();
   readonly #stored = new Map<string, Stored>();
+  readonly #past = new Map<string, Past>();
+  readonly #clock: Clock;
+  /** Settles with the next transaction that the store has taken. */
+  #progress = Promise.withResolvers<false>();
   /** Addresses whose key may not be what it should be. */
   readonly #dirty = new Set<string>();
   readonly #unsubscribe: (() => void)[] = [];
@@ -69,6 +85,7 @@ export class SharedAddresses implements Component {
   constructor(options: SharedAddressesOptions) {
     this.#options = options;
     const { log, clock = systemClock } = options;
+    this.#clock = clock;
     this.#writing = new Controller({
       name: this.name,
       run: (signal) => this.#write(signal),
@@ -106,7 +123,49 @@ export class SharedAddresses implements Component {
 
   withdraw(address: IpAddress): void {
     const text = address.toString();
-    if (this.#wanted.delete(text)) this.#mark(text);
+    const before = this.#wanted.get(text);
+    if (before === undefined) return;
+    this.#wanted.delete(text);
+    const identities = new Set(this.#past.get(text)?.identities).add(before.shared.identity);
+    this.#past.set(text, { identities, goneAt: undefined });
+    this.#mark(text);
+  }
+
+  /**
+   * To be awaited before a container gets these addresses: resolves once no other node takes them for what they were, if
+   * that was something else. Throws `KvstoreUnavailable` when others cannot be told; the addresses are withdrawn then.
+   */
+  async takeOver(addresses: readonly IpAddress[], identity: number): Promise<void> {
+    const told = addresses.filter((address) => this.#before(address.toString()).some((before) => before !== identity));
+    for (const address of told) this.publish(address, { identity });
+    const done = new AbortController();
+    const isLate = this.#clock.sleep(TAKE_OVER_LIMIT_MS, done.signal).then(
+      () => true,
+      () => true,
+    );
+    while (!told.every((address) => this.#isRight(address.toString()))) {
+      if (!(await Promise.race([this.#progress.promise, isLate]))) continue;
+      for (const address of told) this.withdraw(address);
+      throw new CiliumError(
+        'KvstoreUnavailable',
+        `other nodes still take ${told.join(', ')} for another container, and cannot be told: start this one when the ` +
+          'key-value store is back, or with another address',
+      );
+    }
+    done.abort();
+  }
+
+  /** What others may take the address for. */
+  #before(text: string): number[] {
+    const past = this.#past.get(text);
+    if (past !== undefined && !this.#isOver(past)) return [...past.identities];
+    const value = this.#stored.get(text)?.value;
+    const identity = value === undefined ? undefined : identityIn(text, value);
+    return identity === undefined ? [] : [identity];
+  }
+
+  #isOver({ goneAt }: Past): boolean {
+    return goneAt !== undefined && this.#clock.monotonic() - goneAt > AFTERLIFE_MS;
   }
 
   /** How many keys are not as they should be, as far as is known. */
@@ -128,7 +187,7 @@ export class SharedAddresses implements Component {
   gone(old: KvEntry): void {
     const text = addressText(old.key);
     if (this.#isOld(text, old)) return;
-    this.#stored.delete(text);
+    this.#forget(text);
     if (this.#wanted.has(text)) this.#mark(text);
   }
 
@@ -159,11 +218,14 @@ export class SharedAddresses implements Component {
     for (const text of [...this.#wanted.keys(), ...this.#stored.keys()]) {
       if (!this.#isRight(text)) this.#dirty.add(text);
     }
+    for (const [text, past] of this.#past) if (this.#isOver(past)) this.#past.delete(text);
     while (this.#dirty.size > 0 && !signal.aborted) {
       const batch = [...this.#dirty].slice(0, BATCH_KEYS);
       for (const text of batch) this.#dirty.delete(text);
       try {
         await this.#writeBatch(batch);
+        this.#progress.resolve(false);
+        this.#progress = Promise.withResolvers();
       } catch (error) {
         for (const text of batch) this.#dirty.add(text);
         throw error;
@@ -191,6 +253,7 @@ export class SharedAddresses implements Component {
       const stored = this.#stored.get(text)?.value;
       if (wanted === undefined) {
         if (stored !== undefined) obsolete.push([text, stored]);
+        else this.#left(text);
       } else if (claims.holds(host(), wanted.address)) {
         puts.push([text, this.#value(wanted)]);
       } else {
@@ -204,7 +267,10 @@ export class SharedAddresses implements Component {
   async #put(puts: readonly [string, string][]): Promise<void> {
     const then = puts.map(([text, value]) => ({ put: addressKey(text), value, leased: true }));
     const { revision } = await this.#options.store.transact({ then });
-    for (const [text, value] of puts) this.#stored.set(text, { value, isKept: true, revision });
+    for (const [text, value] of puts) {
+      this.#stored.set(text, { value, isKept: true, revision });
+      this.#past.delete(text);
+    }
   }
 
   /** Only what is still in our name. */
@@ -214,7 +280,7 @@ export class SharedAddresses implements Component {
       then: obsolete.map(([text]) => ({ delete: addressKey(text) })),
     });
     for (const [text] of obsolete) {
-      if (succeeded) this.#stored.set(text, { value: undefined, isKept: false, revision });
+      if (succeeded) this.#removed(text, revision);
       else await this.#removeOne(text);
     }
   }
@@ -224,12 +290,39 @@ export class SharedAddresses implements Component {
     const key = addressKey(text);
     const entry = await store.get(key);
     if (entry === undefined || hostOf(entry)?.equals(host()) !== true) {
-      this.#stored.delete(text);
+      this.#forget(text);
       return;
     }
     const when = [{ key, modRevision: entry.modRevision }];
     const { succeeded, revision } = await store.transact({ when, then: [{ delete: key }] });
-    if (succeeded) this.#stored.set(text, { value: undefined, isKept: false, revision });
+    if (succeeded) this.#removed(text, revision);
+  }
+
+  #removed(text: string, revision: number): void {
+    this.#stored.set(text, { value: undefined, isKept: false, revision });
+    this.#left(text);
+  }
+
+  /** There is no such key in our name. */
+  #forget(text: string): void {
+    this.#stored.delete(text);
+    this.#left(text);
+  }
+
+  /** What others have of the address runs out from now on. */
+  #left(text: string): void {
+    const past = this.#past.get(text);
+    if (past?.goneAt === undefined && past !== undefined) {
+      this.#past.set(text, { ...past, goneAt: this.#clock.monotonic() });
+    }
+  }
+}
+
+function identityIn(text: string, value: string): number | undefined {
+  try {
+    return decodeAddress(addressKey(text), value)?.identity;
+  } catch {
+    return undefined;
   }
 }
 

@@ -75,6 +75,34 @@ export function testPartitions(world: ClusterWorld, faults: FaultWorld): void {
   );
 
   faults.fault(
+    'an address changes hands while nobody can be told: not before they are',
+    () => ({ allowed: faults.allowed('1 2', '2 1'), forbidden: faults.forbidden('1 2', '2 1') }),
+    async () => {
+      const second = lab.node(2);
+      const part = ['--subnet', '10.99.0.0/24', 'part'];
+      await second.docker(['network', 'create', '-d', 'cilium', '--ipam-driver', 'cilium', ...part]);
+      const tenant = ['run', '-d', '--name', 'tenant', '--network', 'part', '--ip', '10.99.0.7'];
+      const start = async (id: string): Promise<Member> => {
+        await second.docker([...tenant, '-l', `id=${id}`, 'web']);
+        return world.found(2, 'tenant');
+      };
+      await assertOpen(between([await start('client')], servers([1])));
+      await lab.cut('node2', 'etcd');
+      await world.remove('tenant');
+      await assert.rejects(start('stranger'), /other nodes still take 10\.99\.0\.7 for another container/);
+      await second.docker(['rm', '-f', 'tenant']);
+      await lab.heal();
+      const stranger = await eventually(async () => {
+        await second.docker(['rm', '-f', 'tenant']);
+        return start('stranger');
+      }, SETTLE_LIMIT_MS);
+      await assertClosed(between([stranger], servers([1])));
+      await world.remove('tenant');
+      await second.docker(['network', 'rm', 'part']);
+    },
+  );
+
+  faults.fault(
     'a node loses its power: its containers start again, and are known again',
     () => ({ allowed: faults.allowed('1 2', '2 1'), forbidden: faults.forbidden('1 2', '2 1') }),
     async () => {
