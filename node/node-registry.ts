@@ -69,6 +69,8 @@ export class NodeRegistry implements Component {
   /** Claims, one at a time. */
   readonly #claims = new SerialQueue('node claims');
   readonly #others = new Map<string, ClusterNode>();
+  /** Nodes that claim what another one has, which no agent does: left out while that is so. */
+  readonly #refused = new Map<string, ClusterNode>();
   /** Nodes without a key, each with what ends the waiting for it. */
   readonly #leaving = new Map<string, AbortController>();
   readonly #listeners = new Set<(event: NodeEvent) => void>();
@@ -274,6 +276,7 @@ export class NodeRegistry implements Component {
     if (state === this.#claimState) return;
     this.#claimState = state;
     for (const listener of this.#claimListeners) listener(state);
+    if (state !== 'held') this.#reconsider(); // who claims what was ours may be right
   }
 
   async #claim(signal: AbortSignal): Promise<void> {
@@ -341,24 +344,47 @@ export class NodeRegistry implements Component {
   }
 
   #upsert(node: ClusterNode): void {
+    const { log } = this.#options;
     this.#leaving.get(node.name)?.abort();
     this.#leaving.delete(node.name);
     const old = this.#others.get(node.name);
     if (old !== undefined && sameNode(old, node)) return;
-    // Whoever has claimed ranges of a node that is leaving has found its key gone.
-    const ranges = nodeRanges(node);
-    for (const name of [...this.#leaving.keys()]) {
-      const leaving = this.#others.get(name);
-      if (leaving && nodeRanges(leaving).some((range) => ranges.some((other) => other.overlaps(range))))
-        this.#gone(name);
+    for (const owner of this.#ownersOf(node)) {
+      // Whoever has claimed ranges of a node that is leaving has found its key gone.
+      if (this.#leaving.has(owner)) this.#gone(owner);
+      else {
+        if (!this.#refused.has(node.name))
+          log.error('Node left out, it claims what another one has', { node: node.name, owner });
+        this.#refused.set(node.name, node);
+        if (old !== undefined) this.#remove(old);
+        return;
+      }
     }
+    this.#refused.delete(node.name);
     this.#others.set(node.name, node);
-    if (old === undefined) this.#options.log.info('Node found', { node: node.name, ranges: ranges.map(String) });
+    if (old === undefined) log.info('Node found', { node: node.name, ranges: nodeRanges(node).map(String) });
     this.#remembered.changed();
     this.#tell({ type: 'upsert', node, old });
+    if (old !== undefined) this.#reconsider();
+  }
+
+  /** Nodes that have some of what this one claims. */
+  #ownersOf(node: ClusterNode): string[] {
+    const ranges = nodeRanges(node);
+    const overlaps = (other: ClusterNode): boolean =>
+      nodeRanges(other).some((range) => ranges.some((claimed) => claimed.overlaps(range)));
+    const owners = [...this.#others.values()].filter((other) => other.name !== node.name && overlaps(other));
+    const isOurs = this.#claimState === 'held' && overlaps(this.local);
+    return [...(isOurs ? [this.local.name] : []), ...owners.map(({ name }) => name)];
+  }
+
+  /** Somebody has less than before: what was left out may be right now. */
+  #reconsider(): void {
+    for (const node of [...this.#refused.values()]) this.#upsert(node);
   }
 
   #leave(name: string): void {
+    this.#refused.delete(name);
     if (!this.#others.has(name) || this.#leaving.has(name)) return;
     const waiting = new AbortController();
     this.#leaving.set(name, waiting);
@@ -374,8 +400,13 @@ export class NodeRegistry implements Component {
     this.#leaving.delete(name);
     const node = this.#others.get(name);
     if (node === undefined) return;
-    this.#others.delete(name);
     this.#options.log.info('Node gone', { node: name });
+    this.#remove(node);
+    this.#reconsider();
+  }
+
+  #remove(node: ClusterNode): void {
+    this.#others.delete(node.name);
     this.#remembered.changed();
     this.#tell({ type: 'delete', node });
   }

@@ -67,6 +67,17 @@ test('what we write is what we read, and has all the members that Cilium writes'
   assert.deepEqual(written.IPAddresses, THEIRS.IPAddresses.slice(0, 3));
 });
 
+test('addresses at which no node can be reached are left out', () => {
+  const IPAddresses = ['0.0.0.0', '127.0.0.1', 'fe80::1', '224.0.0.1', '::1', '192.168.60.11'].map((IP) => {
+    return { Type: 'InternalIP', IP };
+  });
+  const node = decodeNode(KEY, JSON.stringify({ ...THEIRS, IPAddresses }));
+  assert.deepEqual(
+    node.addresses.map(({ ip }) => ip.toString()),
+    ['192.168.60.11'],
+  );
+});
+
 test('addresses as 1.1 wrote them', () => {
   const IPAddresses = [{ AddressType: 'InternalIP', IP: '192.168.60.11' }];
   assert.equal(
@@ -79,6 +90,7 @@ for (const [what, change, complaint] of [
   ['a mask with holes', { IPv4AllocCIDR: { IP: '10.11.0.0', Mask: '/wD/AA==' } }, 'IPv4AllocCIDR'],
   ['a mask of the other family', { IPv6AllocCIDR: { IP: 'fd11::', Mask: '//8AAA==' } }, 'IPv6AllocCIDR'],
   ['a range of the other family', { IPv4AllocCIDR: THEIRS.IPv6AllocCIDR }, 'IPv4AllocCIDR: expected an IPv4 range'],
+  ['a range as large as the world', { IPv4AllocCIDR: { IP: '0.0.0.0', Mask: 'AAAAAA==' } }, '/8 or longer'],
   ['no address', { IPv4HealthIP: 'somewhere' }, 'IPv4HealthIP'],
   ['no name', { Name: undefined }, 'Name'],
   ['the name of another', { Name: 'node2' }, 'belongs to cilium/state/nodes/v1/default/node2'],

@@ -39,6 +39,11 @@ export interface ClusterNode {
 }
 
 const FAMILIES: readonly IpFamily[] = [4, 6];
+const SHORTEST_RANGE = { 4: 8, 6: 32 } as const satisfies Record<IpFamily, number>;
+/** No node is reached at these: unspecified, loopback, link-local, multicast and reserved ones. */
+const NO_NODE = ['0.0.0.0/8', '127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/127', 'fe80::/10', 'ff00::/8'].map(
+  (text) => Prefix.parse(text),
+);
 /** Nodes of one cluster number; we know of no others. */
 const CLUSTER_ID = 0;
 /** What a node is to itself; the others take it for `remote-node`. */
@@ -117,7 +122,10 @@ const Range = z.object({ IP: Address, Mask: z.string() }).transform(({ IP, Mask 
   return z.NEVER;
 });
 const RangeOfFamily = (family: IpFamily) =>
-  Range.refine((range) => range.family === family, `expected an IPv${family} range`);
+  Range.refine((range) => range.family === family, `expected an IPv${family} range`).refine(
+    ({ length }) => length >= SHORTEST_RANGE[family],
+    `expected a range of /${SHORTEST_RANGE[family]} or longer: a node that had a larger one would have what is the world's`,
+  );
 const optionalRange = (family: IpFamily) =>
   RangeOfFamily(family)
     .nullish()
@@ -160,7 +168,8 @@ const NodeValue = z
       // Names of hosts are of no use here.
       addresses: (value.IPAddresses ?? [])
         .filter(({ text }) => IpAddress.isValid(text))
-        .map(({ type, text }) => ({ type, ip: IpAddress.parse(text) })),
+        .map(({ type, text }) => ({ type, ip: IpAddress.parse(text) }))
+        .filter(({ ip }) => !NO_NODE.some((range) => range.contains(ip))),
       ipv4AllocCidr: value.IPv4AllocCIDR,
       ipv6AllocCidr: value.IPv6AllocCIDR,
       ipv4SecondaryAllocCidrs: value.IPv4SecondaryAllocCIDRs,

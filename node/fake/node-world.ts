@@ -121,6 +121,15 @@ export class NodeWorld {
     }
   }
 
+  /** Lets time pass until it is so; what is asked of the store takes real time, too. */
+  async until(isSo: () => boolean | Promise<boolean>): Promise<void> {
+    for (let seconds = 0; !(await isSo()); seconds++) {
+      if (seconds === 1_000) throw new Error('it did not come to that');
+      await this.clock.advance(1_000);
+      await this.quiet();
+    }
+  }
+
   /** The node is gone: its lease runs out. */
   async vanish(node: TestNode): Promise<void> {
     await new EmbeddedKvstore(this.engine).delete(nodeKey(node.local.cluster, node.local.name));
