@@ -112,7 +112,10 @@ function dockerNames(docker: unknown, shared: SharedTexts): DockerNames | undefi
   if (typeof docker !== 'object' || docker === null) return undefined;
   const { Names, Network } = docker as Record<string, unknown>;
   if (!Array.isArray(Names) || typeof Network !== 'string') return undefined;
-  return { names: Names.filter((name) => typeof name === 'string'), network: shared.network(Network) };
+  const names = Names.every((name) => typeof name === 'string')
+    ? Names
+    : Names.filter((name) => typeof name === 'string');
+  return { names, network: shared.network(Network) };
 }
 
 function wrong(field: string, found: unknown, expected: string): CiliumError {

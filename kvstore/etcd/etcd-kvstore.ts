@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /** A client of an etcd cluster. Many of them, on as many nodes, are what makes nodes one network. */
+import { setImmediate } from 'node:timers/promises';
 import type { IRangeResponse, ITxnResponse } from 'etcd3';
 import { CiliumError, isCiliumError } from '../../errors/cilium-error.ts';
 import { systemClock, type Clock } from '../../runtime/clock.ts';
@@ -29,6 +30,7 @@ import { EtcdSession } from './etcd-session.ts';
 import { etcdStatus } from './etcd-status.ts';
 import { EtcdWatch } from './etcd-watch.ts';
 import { KeptLease } from './kept-lease.ts';
+import type { RangePage } from './range-response.ts';
 
 /** Entries of a list come in pages, so that a long one does not hold etcd up. */
 const PAGE_ENTRIES = 1_000;
@@ -317,22 +319,27 @@ export class EtcdKvstore implements Kvstore {
     return toNumber(header.revision);
   }
 
-  /** All pages show the revision of the first, which is answered. */
+  /** All pages show the revision of the first, which is answered. Each is asked for before the one before it is used. */
   async #listPages(prefix: string, onPage: (entries: readonly KvEntry[]) => void): Promise<number> {
     const limit = this.#options.pageEntries ?? PAGE_ENTRIES;
     const range = this.#messages.range(prefix);
-    let revision = 0;
-    for (let from = range.key; ;) {
-      const request = { ...range, key: from, limit, revision };
+    const ask = (key: Buffer, revision: number): Promise<RangePage> => {
       this.#checkOpen();
-      const page = await this.#connection.read(`list ${prefix}`, 'KV', 'range', request, (bytes) =>
-        this.#messages.page(bytes),
-      );
-      if (revision === 0) ({ revision } = page);
-      onPage(page.entries);
+      const decode = (bytes: Buffer): RangePage => this.#messages.page(bytes);
+      return this.#connection.read(`list ${prefix}`, 'KV', 'range', { ...range, key, limit, revision }, decode);
+    };
+    const { revision, ...first } = await ask(range.key, 0);
+    for (let page: Omit<RangePage, 'revision'> = first; ;) {
       const last = page.entries.at(-1);
-      if (!page.more || last === undefined) return revision;
-      from = Buffer.concat([this.#messages.key(last.key), Buffer.from([0])]);
+      if (!page.more || last === undefined) {
+        onPage(page.entries);
+        return revision;
+      }
+      const next = ask(Buffer.concat([this.#messages.key(last.key), Buffer.from([0])]), revision);
+      next.catch(() => undefined); // told below
+      await setImmediate(); // it is sent
+      onPage(page.entries);
+      page = await next;
     }
   }
 
