@@ -16,6 +16,7 @@ export type EtcdStream<Request, Response> = IDuplexStream<Request, Response>;
 
 type Metadata = { clone(): Metadata; set(key: string, value: string): void };
 type Answer = (error: Error | null, response: unknown) => void;
+type Call = { cancel(): void };
 type Stub = Record<string, (...args: unknown[]) => unknown>;
 /** What gRPC's clients carry of their service's definition. */
 interface Definition {
@@ -42,6 +43,8 @@ export class EtcdEndpoint {
   readonly #config: EtcdConfig;
   readonly #times: EtcdTimes;
   #connections: Connections | undefined;
+  /** Requests that have not been answered. */
+  readonly #calls = new Set<Call>();
 
   constructor(url: string, config: EtcdConfig, times: EtcdTimes) {
     this.url = url;
@@ -55,13 +58,14 @@ export class EtcdEndpoint {
       service,
       (stub, metadata) =>
         new Promise((resolve, reject) => {
-          const done: Answer = (error, response) => (error === null ? resolve(response) : reject(error));
-          const options = { deadline: Date.now() + this.#times.requestTimeoutMs };
-          if (decode === undefined) stub[method]!(message, metadata, options, done);
-          else {
-            const { path, requestSerialize } = definitionOf(stub, method);
-            stub['makeUnaryRequest']!(path, requestSerialize, decode, message, metadata, options, done);
-          }
+          const done: Answer = (error, response) => {
+            this.#calls.delete(call);
+            if (error === null) resolve(response);
+            else reject(error);
+          };
+          const rest = [message, metadata, { deadline: Date.now() + this.#times.requestTimeoutMs }, done];
+          const call = (decode === undefined ? stub[method]!(...rest) : callWith(decode, stub, method, rest)) as Call;
+          this.#calls.add(call);
         }),
     );
     return answer as T;
@@ -79,12 +83,14 @@ export class EtcdEndpoint {
 
   /** From now on with a new token, and with certificates as they are on disk now. */
   renew(): void {
-    this.close();
-  }
-
-  close(): void {
     this.#connections?.close();
     this.#connections = undefined;
+  }
+
+  /** What has not been answered fails. */
+  close(): void {
+    for (const call of this.#calls) call.cancel();
+    this.renew();
   }
 
   #use<T>(service: EtcdService, use: (stub: Stub, metadata: Metadata) => T | Promise<T>): Promise<T> {
@@ -116,6 +122,11 @@ export class EtcdEndpoint {
       },
     };
   }
+}
+
+function callWith(decode: Decoder<unknown>, stub: Stub, method: string, rest: readonly unknown[]): unknown {
+  const { path, requestSerialize } = definitionOf(stub, method);
+  return stub['makeUnaryRequest']!(path, requestSerialize, decode, ...rest);
 }
 
 function definitionOf(stub: Stub, method: string): Definition {

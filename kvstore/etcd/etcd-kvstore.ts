@@ -76,6 +76,8 @@ export class EtcdKvstore implements Kvstore {
   readonly #watches = new Set<EtcdWatch>();
   readonly #lostListeners = new Set<() => void>();
   #isOpen = false;
+  /** Why the client has started without etcd, until it is there. */
+  #whyAway: unknown;
 
   /** Throws `InvalidArgument` for a configuration that cannot be meant. */
   constructor(options: EtcdKvstoreOptions) {
@@ -93,6 +95,7 @@ export class EtcdKvstore implements Kvstore {
       name: 'kvstore-connect',
       run: async () => {
         await this.#open();
+        this.#whyAway = undefined;
         log.info('etcd is there');
         this.#tellSession();
       },
@@ -195,6 +198,7 @@ export class EtcdKvstore implements Kvstore {
     this.#checkOpen();
     const leased = transaction.then.flatMap((one) => ('put' in one && one.leased === true ? [one.put] : []));
     if (leased.length === 0) return this.#transact(transaction, new Map());
+    this.#checkConnected();
     const { leases, fresh } = await this.#session.leasesFor(leased);
     try {
       const result = await this.#transact(transaction, leases);
@@ -219,6 +223,7 @@ export class EtcdKvstore implements Kvstore {
 
   async lock(path: string, signal?: AbortSignal): Promise<KvLock> {
     this.#checkOpen();
+    this.#checkConnected();
     return this.#locks.lock(path, signal);
   }
 
@@ -256,6 +261,7 @@ export class EtcdKvstore implements Kvstore {
         if (waited + delay > limitMs) {
           if (!mayStartWithout) throw notFound(limitMs, error);
           log.warn('etcd is away; going on with what was known of it', { error });
+          this.#whyAway = error;
           this.#opening.trigger();
           return;
         }
@@ -306,6 +312,12 @@ export class EtcdKvstore implements Kvstore {
 
   #checkOpen(): void {
     if (!this.#isOpen) throw new CiliumError('KvstoreUnavailable', 'the client of etcd is not started');
+  }
+
+  /** Says at once, and why, what would take a while to find out. */
+  #checkConnected(): void {
+    if (this.isConnected) return;
+    throw new CiliumError('KvstoreUnavailable', 'this client has no session with etcd at present', {}, this.#whyAway);
   }
 
   async #range(what: string, request: object): Promise<IRangeResponse> {

@@ -37,6 +37,7 @@ export class EtcdLocks {
   /** Keys of ours that could not be deleted, or may have been made after all. */
   readonly #leftovers = new Set<string>();
   #lease: Promise<KeptLease> | undefined;
+  #hasLease = false;
   readonly #unlocks = new Set<() => void>();
 
   constructor(options: EtcdLocksOptions) {
@@ -48,7 +49,7 @@ export class EtcdLocks {
 
   /** How many leases there are for locks. */
   get leases(): number {
-    return this.#lease === undefined ? 0 : 1;
+    return this.#hasLease ? 1 : 0;
   }
 
   start(): void {
@@ -60,6 +61,7 @@ export class EtcdLocks {
     await this.#deletion.stop();
     const lease = await this.#lease?.catch(() => undefined);
     this.#lease = undefined;
+    this.#hasLease = false;
     try {
       await lease?.revoke();
     } catch (error) {
@@ -156,7 +158,9 @@ export class EtcdLocks {
       return lease;
     })();
     try {
-      return await this.#lease;
+      const lease = await this.#lease;
+      this.#hasLease = true;
+      return lease;
     } catch (error) {
       this.#lease = undefined; // the next caller tries again
       throw error;

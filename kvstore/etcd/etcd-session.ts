@@ -56,7 +56,6 @@ export class EtcdSession {
 
   /** The lease of each key; `fresh`: those that hung on none of ours before, for `release` if they are not put after all. */
   async leasesFor(keys: readonly string[]): Promise<{ leases: ReadonlyMap<string, string>; fresh: readonly string[] }> {
-    if (this.#holders.length === 0) throw new CiliumError('KvstoreUnavailable', 'this client has no session yet');
     const leases = new Map<string, string>();
     const fresh: string[] = [];
     for (const key of keys) {

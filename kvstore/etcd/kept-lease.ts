@@ -121,9 +121,12 @@ export class KeptLease {
         stream.write({ ID: leaseNumber(id) });
       });
     try {
-      return await connection.answer(told);
-    } finally {
+      const isAlive = await connection.answer(told);
       stream.end();
+      return isAlive;
+    } catch (error) {
+      stream.cancel(); // one that hangs would last for its time
+      throw error;
     }
   }
 }
