@@ -16,6 +16,7 @@ import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
 import { WatchedPrefix } from '../kvstore/watched-prefix.ts';
 import type { KvEntry, Kvstore } from '../kvstore/kvstore.ts';
 import type { Prefix } from '../net/ip.ts';
+import { PrefixTrie } from '../net/prefix-trie.ts';
 import { systemClock, type Clock } from '../runtime/clock.ts';
 import type { Component } from '../runtime/component.ts';
 import { Controller, type ControllerStatus } from '../runtime/controller.ts';
@@ -69,6 +70,8 @@ export class NodeRegistry implements Component {
   /** Claims, one at a time. */
   readonly #claims = new SerialQueue('node claims');
   readonly #others = new Map<string, ClusterNode>();
+  /** Names of the others by their ranges. */
+  readonly #owners = new PrefixTrie<string>();
   /** Nodes that claim what another one has, which no agent does: left out while that is so. */
   readonly #refused = new Map<string, ClusterNode>();
   /** Nodes without a key, each with what ends the waiting for it. */
@@ -361,6 +364,8 @@ export class NodeRegistry implements Component {
       }
     }
     this.#refused.delete(node.name);
+    if (old !== undefined) for (const range of nodeRanges(old)) this.#owners.delete(range);
+    for (const range of nodeRanges(node)) this.#owners.set(range, node.name);
     this.#others.set(node.name, node);
     if (old === undefined) log.info('Node found', { node: node.name, ranges: nodeRanges(node).map(String) });
     this.#remembered.changed();
@@ -369,13 +374,17 @@ export class NodeRegistry implements Component {
   }
 
   /** Nodes that have some of what this one claims. */
-  #ownersOf(node: ClusterNode): string[] {
-    const ranges = nodeRanges(node);
-    const overlaps = (other: ClusterNode): boolean =>
-      nodeRanges(other).some((range) => ranges.some((claimed) => claimed.overlaps(range)));
-    const owners = [...this.#others.values()].filter((other) => other.name !== node.name && overlaps(other));
-    const isOurs = this.#claimState === 'held' && overlaps(this.local);
-    return [...(isOurs ? [this.local.name] : []), ...owners.map(({ name }) => name)];
+  #ownersOf(node: ClusterNode): Set<string> {
+    const owners = new Set<string>();
+    const own = this.#claimState === 'held' ? nodeRanges(this.local) : [];
+    for (const range of nodeRanges(node)) {
+      for (const owner of this.#owners.inside(range)) owners.add(owner);
+      const around = this.#owners.longest(range.first);
+      if (around !== undefined) owners.add(around);
+      if (own.some((ours) => ours.overlaps(range))) owners.add(this.local.name);
+    }
+    owners.delete(node.name);
+    return owners;
   }
 
   /** Somebody has less than before: what was left out may be right now. */
@@ -407,6 +416,7 @@ export class NodeRegistry implements Component {
 
   #remove(node: ClusterNode): void {
     this.#others.delete(node.name);
+    for (const range of nodeRanges(node)) this.#owners.delete(range);
     this.#remembered.changed();
     this.#tell({ type: 'delete', node });
   }
