@@ -2,6 +2,7 @@
 
 /** Keys that are lost, taken by others, spoilt or nonsense, and what they cost. */
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isCiliumError } from '../../errors/cilium-error.ts';
 import { EmbeddedKvstore } from '../embedded/embedded-kvstore.ts';
@@ -272,4 +273,26 @@ async function goesOn(cluster: Cluster, value: string, leased: boolean): Promise
   assert.deepEqual([own.lists, other.lists], [1, 0]);
   assert.equal(own.isOwn((await own.get(COLLECTOR_KEY))!), true);
   for (const collector of collectors) await collector.stop();
+}
+
+for (const [what, text, known] of [
+  ['no JSON', '{', []],
+  ['something else', '{"300":"container:id=app1;"}', []],
+  ['what is no identity', `[[2, ${JSON.stringify(APP1)}], [300, "bad"], [301, ${JSON.stringify(APP1)}]]`, [301]],
+] as const) {
+  check(`a memory that holds ${what} keeps no node from starting without the store`, async (cluster) => {
+    const path = join(cluster.folder, 'known.json');
+    await writeFile(path, text);
+    const { allocator, store } = await cluster.agent('10.0.0.1', path, { isAway: true });
+    assert.deepEqual(
+      [...allocator.list()].map(({ id }) => id),
+      known,
+    );
+    assert.equal(await allocator.restore(APP1, 301), 301);
+    store.isAway = false;
+    await cluster.clock.advance(60_000);
+    await cluster.quiet();
+    assert.equal((await cluster.keys()).length, 2);
+    await allocator.stop();
+  });
 }
