@@ -61,6 +61,8 @@ export class Ipcache {
   /** Single addresses, by their text: nearly all there is. */
   readonly #addresses = new Map<string, Opinions>();
   readonly #wide = new PrefixTrie<Opinions>();
+  /** Those of the addresses of which rules speak. */
+  readonly #ruledAddresses = new Set<string>();
   /** Prefixes whose addresses are nobody's until they have an entry of their own: rules do not make them a CIDR's. */
   readonly #closed = new PrefixTrie<Prefix>();
   readonly #listeners = new Set<(change: IpcacheChange) => void>();
@@ -68,6 +70,7 @@ export class Ipcache {
   upsert(prefix: Prefix, entry: IpcacheEntry, source: IpcacheSource): void {
     const opinions = this.#opinions(prefix);
     const old = this.#heard(opinions)?.entry;
+    if (source === 'generated' && prefix.isHost) this.#ruledAddresses.add(prefix.address.toString());
     if (opinions === undefined) this.#add({ prefix, source, entry, weaker: undefined });
     else {
       const all = sayings(opinions);
@@ -85,6 +88,7 @@ export class Ipcache {
     const old = this.#heard(opinions)?.entry;
     const all = sayings(opinions);
     if (!all.delete(source)) return;
+    if (source === 'generated' && prefix.isHost) this.#ruledAddresses.delete(prefix.address.toString());
     if (all.size > 0) this.#settle(opinions, all);
     else if (prefix.isHost) this.#addresses.delete(prefix.address.toString());
     else this.#wide.delete(prefix);
@@ -188,7 +192,8 @@ export class Ipcache {
 
   *#ruledInside(prefix: Prefix): Generator<Opinions> {
     for (const opinions of this.#wide.inside(prefix)) if (opinions.source === 'generated') yield opinions;
-    for (const opinions of this.#addresses.values()) {
+    for (const text of this.#ruledAddresses) {
+      const opinions = this.#addresses.get(text)!;
       if (opinions.source === 'generated' && prefix.contains(opinions.prefix)) yield opinions;
     }
   }
