@@ -34,8 +34,10 @@ fail 1" ;;
 run check npm run --silent check
 run unit tools/unit-tests.sh
 run packets node --import "$PWD/tests/support/fixed-seed.ts" --test 'tests/bpf/**/*.test.ts'
-# One after the other: each starts nodes of its own, and a machine has few processors.
-run integration node --test --test-concurrency=1 'tests/integration/**/*.test.ts'
+# One after the other: each starts nodes of its own, and a machine has few processors. Those of clusters, in which a
+# fault may have to last, two at a time.
+run integration node --test --test-concurrency=1 $(find tests/integration -name '*.test.ts' ! -name 'cluster-*' | sort)
+run clusters node --test --test-concurrency=2 'tests/integration/cluster-*.test.ts'
 # The drivers on other engines than the system's, and Compose 2; fetched once.
 for engine in 26 28; do
 	run "engine-$engine" env LAB_ENGINE=$engine node --test --test-concurrency=1 tests/integration/libnetwork.test.ts tests/integration/compose.test.ts
