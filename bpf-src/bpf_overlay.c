@@ -15,7 +15,7 @@ static __always_inline int answer_sender(struct __sk_buff *skb, const struct ipc
 	return tunnel_send(skb, sender, IDENTITY_REMOTE_NODE);
 }
 
-static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, struct packet *p,
+static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, struct packet *p, struct bpf_tunnel_key *key,
 				       const struct ipcache_info *sender, const struct endpoint_info *dst, bool direct,
 				       const bool v6)
 {
@@ -32,9 +32,8 @@ static __always_inline int to_endpoint(struct __sk_buff *skb, struct notice *n, 
 		return give_up(n, ret);
 	if (p->flags & PACKET_ICMP_ERROR) { /* may be a router's; it is judged as from the flow's other end */
 		struct ipcache_info *end = ipcache_find(&p->saddr, v6);
-		struct bpf_tunnel_key key = {};
 
-		ret = tunnel_verify(skb, end, &key, direct);
+		ret = tunnel_verify(skb, end, key, direct);
 		if (ret < 0)
 			return give_up(n, ret);
 		n->src_identity = peer_identity(end, &ct, v6);
@@ -81,7 +80,7 @@ static __always_inline int from_overlay(struct __sk_buff *skb, struct notice *n,
 	if (!dst)
 		return give_up(n, DROP_UNKNOWN_TARGET);
 	if (is_container(dst))
-		return to_endpoint(skb, n, &p, sender, dst, direct, v6);
+		return to_endpoint(skb, n, &p, &key, sender, dst, direct, v6);
 	n->dst_identity = IDENTITY_HOST;
 	trace_delivery(skb, n, &p, &none, TRACE_TO_HOST, config_host_ifindex, false);
 	return give_up(n, deliver_to_host(skb));

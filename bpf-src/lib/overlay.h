@@ -35,30 +35,41 @@ static __always_inline __u32 tunnel_mtu(const struct ipcache_info *to, const boo
 	return v6 && mtu < IPV6_MIN_MTU ? IPV6_MIN_MTU : mtu;
 }
 
-/* Sends the packet through the tunnel to the node of `to`, as from `identity`. Returns a verdict or DROP_*. */
-__noinline int tunnel_send(struct __sk_buff *skb, const struct ipcache_info *to, __u32 identity)
+/* Sends the packet by the tunnel's device. Returns a verdict or DROP_*. */
+__noinline int device_send(struct __sk_buff *skb, const struct ipcache_info *to, __u32 identity)
 {
 	struct bpf_tunnel_key key = { .tunnel_id = identity, .tunnel_ttl = TUNNEL_TTL };
 	__u64 flags;
-	int ret;
 
 	if (!to)
 		return DROP_INVALID;
-	if (!is_container_identity(identity) && identity != IDENTITY_REMOTE_NODE)
-		return DROP_INVALID_IDENTITY;
 	if (to->flags & IPCACHE_F_IPV6_TUNNEL) {
 		address_copy(key.remote_ipv6, to->tunnel_endpoint, true);
 		flags = BPF_F_TUNINFO_IPV6; /* with checksum: UDP over IPv6 wants one */
 	} else {
-		ret = direct_send(skb, *(__be32 *)to->tunnel_endpoint, identity);
-		if (likely(ret >= 0))
-			return ret;
 		key.remote_ipv4 = bpf_ntohl(*(__be32 *)to->tunnel_endpoint);
 		flags = BPF_F_ZERO_CSUM_TX;
 	}
 	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
 		return DROP_WRITE_ERROR;
 	return bpf_redirect(config_tunnel_ifindex, 0);
+}
+
+/* Sends the packet through the tunnel to the node of `to`, as from `identity`. Returns a verdict or DROP_*. Inline: together
+ * the functions on the way here have 512 bytes of stack.
+ */
+static __always_inline int tunnel_send(struct __sk_buff *skb, const struct ipcache_info *to, __u32 identity)
+{
+	int ret;
+
+	if (!is_container_identity(identity) && identity != IDENTITY_REMOTE_NODE)
+		return DROP_INVALID_IDENTITY;
+	if (!(to->flags & IPCACHE_F_IPV6_TUNNEL)) {
+		ret = direct_send(skb, *(__be32 *)to->tunnel_endpoint, identity);
+		if (likely(ret >= 0))
+			return ret;
+	}
+	return device_send(skb, to, identity);
 }
 
 /* Is the node of `info` the one that the packet came from? */

@@ -156,7 +156,7 @@ const NODES: readonly Mutant[] = [
     'sender ? 0 : DROP_UNKNOWN_SENDER',
     'overlay',
   ),
-  overlay('sender of an error', 'tunnel_verify(skb, end, &key, direct)', 'end ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
+  overlay('sender of an error', 'tunnel_verify(skb, end, key, direct)', 'end ? 0 : DROP_UNKNOWN_SENDER', 'overlay'),
   overlay('identity of an error', 'peer_identity(end, &ct, v6)', 'n->src_identity', 'overlay'),
   overlay('ingress by the tunnel', 'judge(skb, n, p, &ct, dst, n->src_identity, false, v6)', '0', 'overlay'),
   overlay(
