@@ -271,7 +271,6 @@ const NODES: readonly Mutant[] = [
     'direct',
   ),
   direct('sizes of routes to another node', 'skb->gso_size ? 1 : len', '1', 'direct'),
-  direct('joined segments', 'skb->gso_size || skb->pkt_type', 'skb->pkt_type', 'direct'),
   direct('frames for others', 'skb->gso_size || skb->pkt_type', 'skb->gso_size', 'direct'),
   direct('tunnels of others', ' || outer->ip.daddr != tunnel_source()', '', 'direct'),
   direct('marks of congestion from another node', ' || outer->ip.tos & ECN_MASK', '', 'direct'),
