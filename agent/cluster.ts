@@ -21,10 +21,10 @@ import type { RangeSource } from '../node/claim.ts';
 import { LocalNode } from '../node/local-node.ts';
 import { NodeClaims } from '../node/node-claims.ts';
 import { NodeNetwork } from '../node/node-network.ts';
-import { NodeRegistry } from '../node/node-registry.ts';
+import { CLAIM_TIMEOUT_MS, NodeRegistry } from '../node/node-registry.ts';
 import { byFamily, nodeRanges, tunnelEndpoint, type ByFamily } from '../node/node.ts';
 import type { Clock } from '../runtime/clock.ts';
-import type { Component } from '../runtime/component.ts';
+import { COMPONENT_TIMEOUT_MS, type Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { addressMtu, bootId, nodeAddress } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
@@ -164,11 +164,13 @@ export class Cluster {
   get early(): Component {
     return {
       name: 'node-range',
+      startTimeoutMs: CLAIM_TIMEOUT_MS,
       start: async (signal) => {
         await this.local.load();
         const isNew = !this.local.hasRanges;
         if (isNew || this.local.isIdle) {
-          await this.nodes.claim(signal).catch((error: unknown) => {
+          const limit = isNew ? signal : AbortSignal.any([signal, AbortSignal.timeout(COMPONENT_TIMEOUT_MS / 2)]);
+          await this.nodes.claim(limit).catch((error: unknown) => {
             if (isNew) throw error; // else the registry tries again, and says what is wrong
           });
         }
@@ -182,7 +184,10 @@ export class Cluster {
   get components(): Component[] {
     const tunnels: Component = {
       name: 'tunnel-source',
-      start: () => Promise.resolve(this.#tellTunnels()),
+      start: () => {
+        this.#tellTunnels();
+        return Promise.resolve();
+      },
       stop: () => Promise.resolve(),
     };
     return [this.nodes, this.network, tunnels];

@@ -202,6 +202,18 @@ test('without the store a node starts with what it remembers, and claims later',
   await world.until(() => names(again) === 'a b');
 });
 
+test('a lock that an agent left behind holds up no start of a node that was there', async (t) => {
+  const world = await NodeWorld.create(t);
+  const a = await world.node('a', A);
+  await a.start();
+  await a.nodes.stop();
+  const again = await world.node('a', A);
+  again.store.isLocked = true;
+  await again.start();
+  assert.equal(again.nodes.claimState, 'unknown');
+  assert.equal(names(again), 'a');
+});
+
 test('a node that was never there does not start without the store', async (t) => {
   const world = await NodeWorld.create(t);
   const a = await world.node('a', A);

@@ -14,7 +14,7 @@
  */
 import { CiliumError, isCiliumError } from '../errors/cilium-error.ts';
 import { WatchedPrefix } from '../kvstore/watched-prefix.ts';
-import type { KvEntry, Kvstore } from '../kvstore/kvstore.ts';
+import { LOCK_TIMEOUT_MS, type KvEntry, type Kvstore } from '../kvstore/kvstore.ts';
 import type { Prefix } from '../net/ip.ts';
 import { PrefixTrie } from '../net/prefix-trie.ts';
 import { systemClock, type Clock } from '../runtime/clock.ts';
@@ -39,6 +39,10 @@ import { RememberedNodes } from './remembered-nodes.ts';
 export const DELETION_GRACE_MS = 30_000;
 /** How often our key is written again, as other agents do. */
 const ANNOUNCE_INTERVAL_MS = 30 * 60_000;
+/** How long a start that cannot do without a claim may take: one lock, and as much again. */
+export const CLAIM_TIMEOUT_MS = 2 * LOCK_TIMEOUT_MS;
+/** How long a start that may do without a claim waits for it: the lock may be that of an agent that was killed. */
+const PATIENCE_MS = 5_000;
 const ANNOUNCE_RETRY = { minBackoffMs: 500, maxBackoffMs: 15_000 };
 
 export interface NodeEvent {
@@ -57,10 +61,13 @@ export interface NodeRegistryOptions {
   readonly stateDir: string;
   readonly log: Logger;
   readonly clock?: Clock;
+  /** @default 5 s: how long a start that may do without a claim waits for it. */
+  readonly patienceMs?: number;
 }
 
 export class NodeRegistry implements Component {
   readonly name = 'node-registry';
+  readonly startTimeoutMs = CLAIM_TIMEOUT_MS;
   readonly #options: NodeRegistryOptions;
   readonly #clock: Clock;
   readonly #prefix: string;
@@ -128,11 +135,12 @@ export class NodeRegistry implements Component {
       if (node.cluster === local.cluster && node.name !== local.name) this.#upsert(node);
     }
     const mayWait = local.isKnown && local.hasRanges;
+    const enough = AbortSignal.timeout(this.#options.patienceMs ?? PATIENCE_MS);
     try {
-      if (!this.#isClaimed) await this.claim(signal);
+      if (!this.#isClaimed) await this.claim(mayWait ? AbortSignal.any([signal, enough]) : signal);
     } catch (error) {
-      if (!mayWait || !isCiliumError(error)) throw error;
-      if (isAway(error)) {
+      if (!mayWait || signal.aborted) throw error;
+      if (isAway(error) || !isCiliumError(error)) {
         log.warn('Start with the nodes known before: the store is away', { nodes: this.#others.size, error });
       } else {
         // Refusing to start would leave things as they are, and its networks could not be removed.

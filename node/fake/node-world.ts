@@ -35,7 +35,15 @@ class LeavingStore extends EmbeddedKvstore {
     return !this.isAway;
   }
 
+  /** Somebody has the lock and does not give it back. */
+  isLocked = false;
+
   override lock(path: string, signal?: AbortSignal): Promise<KvLock> {
+    if (this.isLocked) {
+      return new Promise((_resolve, reject) => {
+        signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      });
+    }
     return this.isAway ? Promise.reject(away()) : super.lock(path, signal);
   }
 
@@ -98,7 +106,7 @@ export class NodeWorld {
       ...{ name, cluster, ranges, stateDir, bootId: 'boot' },
       addresses: () => node.addresses.map((text) => IpAddress.parse(text)),
     });
-    const nodes = new NodeRegistry({ store, local, stateDir, log: silentLogger, clock: this.clock });
+    const nodes = new NodeRegistry({ store, local, stateDir, log: silentLogger, clock: this.clock, patienceMs: 20 });
     const events: string[] = [];
     nodes.onChange(({ type, node: other }) => events.push([type, other.name, ...nodeRanges(other)].join(' ')));
     const node: TestNode = {
