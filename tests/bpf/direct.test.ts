@@ -7,8 +7,19 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { TC_INGRESS } from '../../datapath/ffi/bpf-program.ts';
+import { IpAddress } from '../../net/ip.ts';
 import { assertDelivered, assertDropped, assertUntouched } from './support/assert.ts';
-import { Bed, DIRECT_TUNNEL, ends, FAMILIES, type Result, type Station, TUNNEL, WORLD } from './support/bed.ts';
+import {
+  Bed,
+  DIRECT_TUNNEL,
+  ends,
+  FAMILIES,
+  prefixOf,
+  type Result,
+  type Station,
+  TUNNEL,
+  WORLD,
+} from './support/bed.ts';
 import { dissect } from './support/dissect.ts';
 import { inNamespace, run } from './support/namespace.ts';
 import { ETH, packet, sum16, TCP, tcp, type Transport, udp } from './support/packet.ts';
@@ -162,6 +173,10 @@ inNamespace(import.meta.filename, () => {
       assertDropped(lie(NODE_2[4], 1), 'DROP_INVALID_IDENTITY');
       tellNodes(bed, 6);
       assertDropped(lie(NODE_2[4], R.identity), 'DROP_UNKNOWN_SENDER', 'it is known by IPv6');
+      // In memory the same as the address that the frame comes from, 192.0.2.2.
+      const tunnelEndpoint = IpAddress.parse('202:c0::');
+      bed.ipcache.update(prefixOf(R[family]), { identity: R.identity, tunnelEndpoint });
+      assertDropped(lie(NODE_2[4], R.identity), 'DROP_UNKNOWN_SENDER', 'families are never mixed up');
     });
   }
 });
