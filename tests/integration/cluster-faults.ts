@@ -48,7 +48,8 @@ export class FaultWorld {
     check: (watch: Watch) => void = (watch) => watch.assertWhole(),
   ): void {
     test(`privileged: ${title}`, async (t) => {
-      t.after(() => this.#repair());
+      const before = new Set(this.world.names());
+      t.after(() => this.#repair(before));
       const watch = await Watch.start(t, pairs());
       await work(t, this.world);
       await watch.stop();
@@ -59,12 +60,13 @@ export class FaultWorld {
   }
 
   /** What a test that failed has left broken is not to fail the next one. */
-  async #repair(): Promise<void> {
+  async #repair(members: ReadonlySet<string>): Promise<void> {
     const { lab } = this.world;
     await lab.heal();
     for (const member of lab.etcd) member.resume();
     await Promise.all(lab.etcd.map((member) => member.start()));
     await Promise.all(lab.nodes.filter(({ machine }) => machine.isUp).map((node) => node.startAgent()));
+    for (const name of this.world.names()) if (!members.has(name)) await this.world.remove(name);
   }
 
   #pair(from: string, to: string, way: string): Pair {

@@ -56,6 +56,11 @@ uint64_t machine_busy_ns(void)
 	return (user + nice + system + irq + softirq) * (NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
+double per_second(uint64_t count, uint64_t begin_ns, uint64_t end_ns)
+{
+	return end_ns > begin_ns ? (double)count * 1e9 / (double)(end_ns - begin_ns) : 0;
+}
+
 void sleep_until(uint64_t when_ns)
 {
 	struct timespec t = { .tv_sec = (time_t)(when_ns / NS_PER_S), .tv_nsec = (long)(when_ns % NS_PER_S) };

@@ -118,5 +118,5 @@ void run_probe(const struct options *o)
 	printf("{\"syns\":%lu,\"datagrams\":%lu,\"through\":%lu,\"connected\":%lu,\"refused\":%lu,\"unreachable\":%lu,"
 	       "\"errors\":%lu,\"rate\":%.1f}\n",
 	       p.syns, p.datagrams, p.connected + p.refused, p.connected, p.refused, p.unreachable, p.errors,
-	       (double)(p.syns + p.datagrams) * 1e9 / (double)(end - begin));
+	       per_second(p.syns + p.datagrams, begin, end));
 }

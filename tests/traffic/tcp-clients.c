@@ -119,8 +119,8 @@ void run_crr(const struct options *o)
 	printf("{\"count\":%lu,\"failed\":%lu,\"lastError\":\"%s\",\"slow\":%lu,\"slowestNs\":%lu,\"seconds\":%.6f,"
 	       "\"rate\":%.1f,\"p50Ns\":%lu,\"p99Ns\":%lu,\"cpuNs\":%.1f,\"retransmits\":%u,\"needlessRetransmits\":%u}\n",
 	       count, failed, failed ? strerror(last_errno) : "", slow, slowest, (double)(end - begin) / 1e9,
-	       (double)count * 1e9 / (double)(end - begin), histogram_quantile(latency, 0.5),
-	       histogram_quantile(latency, 0.99), (double)cpu / (double)(count + failed),
+	       per_second(count, begin, end), histogram_quantile(latency, 0.5),
+	       histogram_quantile(latency, 0.99), (double)cpu / (double)(count + failed ? count + failed : 1),
 	       retransmits.all, retransmits.needless);
 }
 

@@ -48,6 +48,8 @@ uint64_t start_clock(const struct options *o);
 uint64_t process_cpu_ns(void);
 /* Busy time of all CPUs of the machine, softirq included; resolution 10 ms. */
 uint64_t machine_busy_ns(void);
+/* Events per second; 0 when no time has passed, as for a run that ends before it has had the CPU. */
+double per_second(uint64_t count, uint64_t begin_ns, uint64_t end_ns);
 /* Sleeps until this time of now_ns(); returns early when the run is to stop. */
 void sleep_until(uint64_t when_ns);
 

@@ -46,7 +46,7 @@ void run_udp_send(const struct options *o)
 		end = now_ns();
 	}
 	printf("{\"sent\":%lu,\"errors\":%lu,\"seconds\":%.6f,\"rate\":%.1f}\n", sent, errors, (double)(end - begin) / 1e9,
-	       (double)sent * 1e9 / (double)(end - begin));
+	       per_second(sent, begin, end));
 }
 
 struct sequence {
