@@ -45,13 +45,14 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function readOptions(argv: readonly string[]): Promise<AgentOptions> {
-  const { values } = loadOptions(AGENT_OPTIONS, { argv, env: process.env, foreignEnv: FOREIGN_ENV });
+  const input = { argv, env: process.env, foreignEnv: FOREIGN_ENV, program: 'cilium-agent' };
+  const { values } = loadOptions(AGENT_OPTIONS, input);
   if (values.config === '') return values;
   const text = await readFile(values.config, 'utf8').catch((cause: unknown) => {
     throw new CiliumError('InvalidArgument', `--config ${values.config} cannot be read`, {}, cause);
   });
   const file = { path: values.config, text };
-  return loadOptions(AGENT_OPTIONS, { argv, env: process.env, foreignEnv: FOREIGN_ENV, file }).values;
+  return loadOptions(AGENT_OPTIONS, { ...input, file }).values;
 }
 
 try {

@@ -20,7 +20,9 @@ function range(family: 4 | 6, longest: number): z.ZodType<string> {
         return false;
       }
     },
-    { error: `expected an IPv${family} prefix of at most /${longest}` },
+    {
+      error: `expected an IPv${family} range such as ${family === 4 ? '10.15.0.0/16' : 'fd15::/64'}, of length at most /${longest}`,
+    },
   );
 }
 
@@ -39,7 +41,9 @@ export const AGENT_OPTIONS = {
     description: 'File with options, JSON or lines of "key: value".',
   }),
   nodeName: option({
-    schema: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9.-]{0,252}$/, 'expected a host name'),
+    schema: z
+      .string()
+      .regex(/^[a-zA-Z0-9][a-zA-Z0-9.-]{0,252}$/, 'expected a host name: letters, digits, dots and dashes'),
     default: hostname(),
     description: "Name of this node; the machine's host name unless given.",
   }),
@@ -135,7 +139,9 @@ export const AGENT_OPTIONS = {
       "What Docker shows as the scope of our networks. global needs Docker 26 or newer outside of a swarm; it is the engine's word only: the network is created on each node either way. Docker asks for it once, so restart Docker after a change.",
   }),
   clusterName: option({
-    schema: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, 'expected lower-case letters, digits, dashes'),
+    schema: z
+      .string()
+      .regex(/^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/, 'expected 1 to 32 lower-case letters, digits and dashes'),
     default: 'default',
     description: 'With etcd: the cluster that this node belongs to; nodes of others are not seen.',
   }),
@@ -246,9 +252,9 @@ export type AgentOptions = OptionValues<typeof AGENT_OPTIONS>;
 
 /** The text of `cilium-agent --help`. */
 export function helpText(): string {
-  const lines = describeOptions(AGENT_OPTIONS).map(({ flag, variable, default: value, unit, description }) => {
+  const lines = describeOptions(AGENT_OPTIONS).map(({ flag, variable, default: value, unit, values, description }) => {
     const shown = Array.isArray(value) ? value.join(',') : String(value);
-    return `  ${flag}\n      ${description}\n      Default: ${shown === '' ? '(none)' : shown}${unit ? ` ${unit}` : ''}. Environment: ${variable}\n`;
+    return `  ${flag}\n      ${description}\n      ${values === undefined ? '' : `Values: ${values}. `}Default: ${shown === '' ? '(none)' : shown}${unit ? ` ${unit}` : ''}. Environment: ${variable}\n`;
   });
   return `Usage: cilium-agent [--option=value ...]\n\nNetwork driver, IPAM driver and policy agent of one Docker node.\n\n${lines.join('')}`;
 }

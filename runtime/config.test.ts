@@ -10,6 +10,11 @@ const table = {
   mtu: option({ schema: z.int().min(1280).max(65535), default: 1500, unit: 'bytes', description: 'MTU.' }),
   ipv4Masquerade: option({ schema: z.boolean(), default: true, description: 'Masquerade.' }),
   devices: option({ schema: z.array(z.string()), default: [], description: 'Devices.' }),
+  folder: option({
+    schema: z.union([z.string().regex(/^\//, 'expected an absolute path'), z.literal('')]),
+    default: '',
+    description: 'Folder.',
+  }),
   enforcement: option({ schema: z.enum(['default', 'always', 'never']), default: 'default', description: 'Policy.' }),
 };
 
@@ -34,6 +39,7 @@ test('flag goes over environment over file over default, and the source of each 
     mtu: 1400,
     ipv4Masquerade: true,
     devices: ['eth0', 'eth1'],
+    folder: '',
     enforcement: 'default',
   });
   assert.deepEqual(sources, {
@@ -41,6 +47,7 @@ test('flag goes over environment over file over default, and the source of each 
     mtu: 'flag',
     ipv4Masquerade: 'default',
     devices: 'file',
+    folder: 'default',
     enforcement: 'default',
   });
 });
@@ -60,38 +67,78 @@ for (const [argv, expected] of [
 }
 
 for (const [what, input, message] of [
-  ['an unknown flag', { argv: ['--mut=1'] }, '--mut: there is no such option'],
-  ['an unknown variable', { env: { CILIUM_MUT: '1' } }, 'CILIUM_MUT in the environment: there is no such option'],
-  ['an unknown key', { file: { path: 'f', text: 'mut: 1' } }, 'mut in f: there is no such option'],
-  ['a key in camel case', { file: { path: 'f', text: '{"stateDir":"/x"}' } }, 'stateDir in f: there is no such option'],
-  ['a flag without value', { argv: ['--mtu', '--devices=a'] }, '--mtu: it needs a value'],
+  ['an unknown flag', { argv: ['--no-such=1'] }, 'there is no option --no-such; agent --help lists them'],
+  ['an unknown flag without value', { argv: ['--no-such'] }, 'there is no option --no-such; agent --help lists them'],
+  [
+    'a misspelled flag',
+    { argv: ['--state-dri=/x'] },
+    'there is no option --state-dri (is --state-dir meant?); agent --help lists them',
+  ],
+  [
+    'an unknown variable',
+    { env: { CILIUM_MUT: '1' } },
+    'CILIUM_MUT in the environment: there is no such option; agent --help lists them',
+  ],
+  [
+    'an unknown key',
+    { file: { path: 'f', text: 'mut: 1' } },
+    'mut in f: there is no such option; agent --help lists them',
+  ],
+  [
+    'a key in camel case',
+    { file: { path: 'f', text: '{"stateDir":"/x"}' } },
+    'stateDir in f: there is no such option (is --state-dir meant?); agent --help lists them',
+  ],
+  [
+    'a flag without value',
+    { argv: ['--mtu', '--devices=a'] },
+    '--mtu: expected a number from 1280 to 65535, found nothing',
+  ],
+  ['a text without value', { argv: ['--state-dir'] }, '--state-dir: expected a value, found nothing'],
   ['a word that is no flag', { argv: ['up'] }, '"up" on the command line: expected --option=value'],
-  ['a number out of range', { argv: ['--mtu=12'] }, '--mtu: Too small: expected number to be >=1280'],
+  ['a number out of range', { argv: ['--mtu=99999'] }, '--mtu: expected a number from 1280 to 65535, found 99999'],
+  ['a number that is none', { argv: ['--mtu=1400.5'] }, '--mtu: expected a number from 1280 to 65535, found 1400.5'],
   [
     'a number with a unit',
     { env: { CILIUM_MTU: '1500b' } },
-    'CILIUM_MTU in the environment: Invalid input: expected number',
+    'CILIUM_MTU in the environment: expected a number from 1280 to 65535, found 1500b',
   ],
-  ['a number that is empty', { argv: ['--mtu='] }, '--mtu: Invalid input: expected number, received string'],
+  ['a number that is empty', { argv: ['--mtu='] }, '--mtu: expected a number from 1280 to 65535, found nothing'],
   [
     'a boolean in other words',
     { argv: ['--ipv4-masquerade=yes'] },
-    '--ipv4-masquerade: Invalid input: expected boolean',
+    '--ipv4-masquerade: expected true or false, found yes',
   ],
   [
     'a wrong choice',
-    { argv: ['--enforcement=sometimes'] },
-    '--enforcement: Invalid option: expected one of "default"|"always"|"never"',
+    { argv: ['--enforcement=some times'] },
+    '--enforcement: expected default, always or never, found "some times"',
+  ],
+  ['what its schema has words for', { argv: ['--folder=a'] }, '--folder: expected an absolute path, found a'],
+  [
+    'what has no words of its own',
+    { argv: ['--state-dir='] },
+    '--state-dir: Too small: expected string to have >=1 characters, found nothing',
+  ],
+  [
+    'a value of another type',
+    { file: { path: 'f', text: '{"folder":{"a":1}}' } },
+    'folder in f: Invalid input, found {"a":1}',
+  ],
+  [
+    'a very long value',
+    { argv: [`--mtu=${'9'.repeat(1_000)}`] },
+    `--mtu: expected a number from 1280 to 65535, found ${'9'.repeat(100)}…`,
   ],
   ['a line without colon', { file: { path: 'f', text: '# c\n\nmtu 1' } }, 'f:3: expected "key: value"'],
   ['a key given twice', { file: { path: 'f', text: 'mtu: 1300\nmtu: 1400' } }, 'f:2: mtu is given twice'],
   ['broken JSON', { file: { path: 'f', text: '{"mtu":' } }, 'f: Unexpected end of JSON input'],
-  ['a name every object has', { argv: ['--to-string=x'] }, '--to-string: there is no such option'],
+  ['a name every object has', { argv: ['--to-string=x'] }, 'there is no option --to-string; agent --help lists them'],
 ] as const) {
-  test(`${what} is refused, naming key and source`, () => {
-    assert.ok(
-      refusal(() => loadOptions(table, input)).startsWith(message),
-      refusal(() => loadOptions(table, input)),
+  test(`${what} is refused, naming key, source and what was found`, () => {
+    assert.equal(
+      refusal(() => loadOptions(table, { ...input, program: 'agent' })),
+      message,
     );
   });
 }
@@ -116,13 +163,19 @@ test('the result cannot be changed', () => {
   assert.ok(Object.isFrozen(values) && Object.isFrozen(values.devices));
 });
 
-test('each option is described with flag, variable, default and unit', () => {
-  assert.deepEqual(describeOptions(table)[1], {
+test('each option is described with flag, variable, default, unit and the values it takes', () => {
+  const described = describeOptions(table);
+  assert.deepEqual(described[1], {
     key: 'mtu',
     flag: '--mtu',
     variable: 'CILIUM_MTU',
     default: 1500,
     unit: 'bytes',
+    values: '1280 to 65535',
     description: 'MTU.',
   });
+  assert.deepEqual(
+    described.map(({ values }) => values),
+    [undefined, '1280 to 65535', 'true, false', undefined, undefined, 'default, always, never'],
+  );
 });

@@ -9,7 +9,7 @@
  */
 import type { z } from 'zod';
 import { CiliumError } from '../errors/cilium-error.ts';
-import { describeIssues } from './state-file.ts';
+import { describeRefusal, formOf, nearestName, valuesOf } from './option-values.ts';
 
 /** Options and their documentation in one place; `cilium config`, `--help` and docs are made from it. */
 export interface OptionSpec<T> {
@@ -35,6 +35,8 @@ export interface OptionInput {
   readonly file?: { readonly path: string; readonly text: string };
   /** Variables that begin with `CILIUM_` but belong to other programs. */
   readonly foreignEnv?: readonly string[];
+  /** Whose `--help` lists the options. */
+  readonly program?: string;
 }
 
 export interface LoadedOptions<Table extends OptionTable> {
@@ -49,6 +51,8 @@ export interface OptionDescription {
   readonly variable: string;
   readonly default: unknown;
   readonly unit: string | undefined;
+  /** "tunnel, native" or "1 to 65535"; undefined where the description says it. */
+  readonly values: string | undefined;
   readonly description: string;
 }
 
@@ -64,10 +68,13 @@ export function loadOptions<Table extends OptionTable>(table: Table, input: Opti
   const problems: string[] = [];
   const given = new Map<string, { value: unknown; source: OptionSource; where: string }>();
   const names = new Map(Object.keys(table).map((key) => [flagName(key), key]));
+  const remedies = new Set<string>();
   const accept = (name: string, value: unknown, source: OptionSource, where: string): void => {
     const key = names.get(name);
-    if (key === undefined) problems.push(`${where}: there is no such option`);
-    else given.set(key, { value, source, where });
+    if (key === undefined) {
+      if (input.program !== undefined) remedies.add(`${input.program} --help lists them`);
+      problems.push(unknownOption(name, source, where, names.keys()));
+    } else given.set(key, { value, source, where });
   };
   // Later sources overrule earlier ones.
   if (input.file !== undefined) {
@@ -82,12 +89,11 @@ export function loadOptions<Table extends OptionTable>(table: Table, input: Opti
     const name = variable.slice(ENV_PREFIX.length).toLowerCase().replaceAll('_', '-');
     accept(name, value, 'environment', `${variable} in the environment`);
   }
-  const isFlagBoolean = (name: string): boolean => typeof table[names.get(name) ?? '']?.default === 'boolean';
-  const isFlagList = (name: string): boolean => Array.isArray(table[names.get(name) ?? '']?.default);
+  const specOf = (name: string): OptionSpec<unknown> | undefined => table[names.get(name) ?? ''];
   const flags = new Map<string, string>();
-  for (const [name, value] of parseFlags(input.argv ?? [], isFlagBoolean, problems)) {
+  for (const [name, value] of parseFlags(input.argv ?? [], specOf, problems)) {
     const before = flags.get(name);
-    flags.set(name, before !== undefined && isFlagList(name) ? `${before},${value}` : value);
+    flags.set(name, before !== undefined && Array.isArray(specOf(name)?.default) ? `${before},${value}` : value);
   }
   for (const [name, value] of flags) accept(name, value, 'flag', `--${name}`);
 
@@ -102,9 +108,11 @@ export function loadOptions<Table extends OptionTable>(table: Table, input: Opti
     }
     const result = spec.schema.safeParse(fromText(entry.value, spec.default));
     if (result.success) values[key] = freeze(result.data);
-    else problems.push(`${entry.where}: ${describeIssues(result.error.issues)}`);
+    else problems.push(`${entry.where}: ${describeRefusal(spec.schema, entry.value, result.error.issues)}`);
   }
-  if (problems.length > 0) throw new CiliumError('InvalidArgument', problems.join('; '), { problems });
+  if (problems.length > 0) {
+    throw new CiliumError('InvalidArgument', [...problems, ...remedies].join('; '), { problems });
+  }
   return {
     values: Object.freeze(values) as OptionValues<Table>,
     sources: Object.freeze(sources) as Record<keyof Table, OptionSource>,
@@ -119,6 +127,7 @@ export function describeOptions(table: OptionTable): OptionDescription[] {
     variable: ENV_PREFIX + flagName(key).toUpperCase().replaceAll('-', '_'),
     default: spec.default,
     unit: spec.unit,
+    values: valuesOf(spec.schema),
     description: spec.description,
   }));
 }
@@ -128,9 +137,16 @@ function flagName(key: string): string {
   return key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
+/** A flag is shown as such; what stands elsewhere with its place. */
+function unknownOption(name: string, source: OptionSource, where: string, known: Iterable<string>): string {
+  const nearest = nearestName(name, known);
+  const hint = nearest === undefined ? '' : ` (is --${nearest} meant?)`;
+  return (source === 'flag' ? `there is no option --${name}` : `${where}: there is no such option`) + hint;
+}
+
 function* parseFlags(
   argv: readonly string[],
-  isBoolean: (name: string) => boolean,
+  specOf: (name: string) => OptionSpec<unknown> | undefined,
   problems: string[],
 ): Generator<[name: string, value: string]> {
   for (let i = 0; i < argv.length; i++) {
@@ -139,12 +155,15 @@ function* parseFlags(
       problems.push(`"${argv[i]!}" on the command line: expected --option=value`);
     } else if (value !== undefined) {
       yield [name, value];
-    } else if (isBoolean(name)) {
+    } else if (typeof specOf(name)?.default === 'boolean') {
       yield [name, 'true'];
     } else if (i + 1 < argv.length && !argv[i + 1]!.startsWith('--')) {
       yield [name, argv[++i]!];
     } else {
-      problems.push(`--${name}: it needs a value`);
+      const spec = specOf(name);
+      if (spec === undefined)
+        yield [name, '']; // refused for its name
+      else problems.push(`--${name}: expected ${formOf(spec.schema) ?? 'a value'}, found nothing`);
     }
   }
 }

@@ -46,7 +46,8 @@ test('links between documents lead somewhere', () => {
 
 function configurationDocument(): string {
   const rows = describeOptions(AGENT_OPTIONS).map(
-    (option) => `| \`${option.flag}\` | ${formatDefault(option)} | ${escapeMarkdown(option.description)} |`,
+    (option) =>
+      `| \`${option.flag}\` | ${formatDefault(option)} | ${option.values ?? ''} | ${escapeMarkdown(option.description)} |`,
   );
   return `# Configuration of the agent
 
@@ -54,8 +55,8 @@ Each option can be given as a flag, as a variable or in the file that \`--config
 file, the file the default. \`--state-dir=/x\` is \`CILIUM_STATE_DIR=/x\` in the environment and \`state-dir: /x\` in the file, which may also be
 JSON. Lists are separated by commas. An option that does not exist is refused, wherever it stands. \`cilium config\` shows what is in force.
 
-| Flag | Default | Meaning |
-| --- | --- | --- |
+| Flag | Default | Values | Meaning |
+| --- | --- | --- | --- |
 ${rows.join('\n')}
 `;
 }
