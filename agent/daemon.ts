@@ -10,6 +10,7 @@
 import { join } from 'node:path';
 import { healthSocketBeside } from '../api/paths.ts';
 import { Datapath } from '../datapath/datapath.ts';
+import { NodeLock } from '../datapath/node-lock.ts';
 import { DriverServer } from '../driver/driver-server.ts';
 import { Networks } from '../driver/networks.ts';
 import { EndpointManager } from '../endpoint/endpoint-manager.ts';
@@ -49,6 +50,7 @@ import { MonitorHub } from './monitor-hub.ts';
 import { NodeAddresses } from './node-addresses.ts';
 import { defaultMtu, monotonicMs, monotonicSeconds, objectFolder, takenRanges } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
+import { Places } from './why/places.ts';
 import { PolicyAnswers } from './why/policy-answers.ts';
 import { buildPolicy } from './policy/policy-parts.ts';
 import { agentApi } from './rest/routes.ts';
@@ -313,6 +315,10 @@ function components(
     lostEvents: () => monitor.lost,
     endpoints: () => services.endpoints(),
     identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
+    places: new Places({
+      nodes: () => cluster?.nodes.list() ?? [],
+      remote: () => addresses?.remote.entries() ?? [],
+    }),
     kernelEntries: (id) => {
       const slot = endpoints.get(id)?.policySlot ?? 0;
       return slot === 0 ? undefined : datapath.policy.entries(slot);
@@ -351,6 +357,8 @@ function components(
   let subscription: { close(): void } | undefined;
   let lostTimer: NodeJS.Timeout | undefined;
   return [
+    // Before anything is written, here or for others to read: a second agent on the node leaves no trace.
+    new NodeLock(options.bpfRoot),
     step('state-folder', () => prepareStateFolder(stateDir)),
     // Before anything in the kernel is touched: the first start on a node fails without it.
     ...foundation,

@@ -4,7 +4,8 @@
  * The kernel side of the node: everything that is loaded, pinned, attached and written there goes through this class.
  *
  * `start` makes or adopts it all; `stop` only lets go of our handles: programs stay attached and maps pinned, so packets
- * flow and policy is enforced without an agent. Starting again replaces the programs one by one, each atomically.
+ * flow and policy is enforced without an agent. Starting again replaces the programs one by one, each atomically. That nobody
+ * else does the same meanwhile is for the caller to see to: node-lock.ts.
  */
 import { CiliumError } from '../errors/cilium-error.ts';
 import type { IpAddress, IpFamily } from '../net/ip.ts';
@@ -12,8 +13,6 @@ import type { Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
 import { EventReader } from './events/event-reader.ts';
 import type { BpfMap } from './ffi/bpf-map.ts';
-import { isErrno } from './ffi/errno.ts';
-import { FolderLock } from './ffi/libc.ts';
 import { type BpfProgram, TC_EGRESS, TC_INGRESS } from './ffi/bpf-program.ts';
 import { adoptOrLoad, dropPins, pinFolders } from './loader/adoption.ts';
 import { DeviceTracker } from './loader/device-tracker.ts';
@@ -88,7 +87,6 @@ export interface DatapathOptions {
 
 /** Everything that exists between start and stop. */
 interface Running {
-  readonly lock: FolderLock;
   readonly links: Links;
   readonly host: HostDevice;
   readonly programs: ReadonlyMap<string, BpfProgram>;
@@ -184,7 +182,6 @@ export class Datapath implements Component {
     await running.policy.close();
     await running.links.close();
     for (const handle of [...running.maps.values(), ...running.programs.values()]) handle.close();
-    running.lock.close();
   }
 
   #get(): Running {
@@ -210,7 +207,6 @@ async function open(options: DatapathOptions): Promise<Running> {
       program('cil_to_container').attach(ifindex, TC_EGRESS);
     };
     const folders = pinFolders(bpfRoot);
-    const lock = keep(lockPins(folders.mapDir));
     const links = keep(new Links(attach));
     const host = ensureHostDevice(links, options.mtu, log);
     const tunnel = options.tunnel && (await ensureTunnelDevice(links, options.tunnel, log));
@@ -258,7 +254,6 @@ async function open(options: DatapathOptions): Promise<Running> {
       },
     };
     const running: Running = {
-      lock,
       links,
       host,
       programs,
@@ -278,16 +273,6 @@ async function open(options: DatapathOptions): Promise<Running> {
     return running;
   } finally {
     await undo.disposeAsync();
-  }
-}
-
-/** Two agents would write over each other: whoever holds the folder of the pinned maps is the one of this node. */
-function lockPins(mapDir: string): FolderLock {
-  try {
-    return new FolderLock(mapDir);
-  } catch (error) {
-    if (!isErrno(error, 'EAGAIN')) throw error;
-    throw new CiliumError('InUse', `another cilium-agent runs on this node (it holds ${mapDir}); stop it first`);
   }
 }
 

@@ -364,8 +364,8 @@ function poolExhausted(pool: Pool): CiliumError {
 export function overlapError(prefix: Prefix, obstacle: TakenRange): CiliumError {
   const remedy =
     obstacle.elsewhere === true
-      ? "leave --subnet out (with --ipam-driver cilium the network gets a part of this node's own range), choose another, or " +
-        "give each node's network a part of its own with --ip-range"
+      ? "add --ipam-driver cilium without --subnet (the network gets a part of this node's own range), or pass a --subnet that no " +
+        'other node has; nodes that are to share one need a part each (--ip-range)'
       : 'choose another --subnet, or remove what uses that range (docker network ls; docker network inspect)';
   return new CiliumError(
     'InUse',

@@ -95,7 +95,7 @@ test('a network may not have what another node has', () => {
   checkNetworkRange(Prefix.parse('10.50.1.0/24'), [nodeWith('a', '10.50.2.0/24')]);
   assert.throws(
     () => checkNetworkRange(Prefix.parse('10.50.0.0/16'), [nodeWith('a', '10.50.2.0/24')]),
-    failsWith('InUse', 'node a', '--ip-range'),
+    failsWith('InUse', 'node a', 'add --ipam-driver cilium', 'pass a --subnet', '--ip-range'),
   );
 });
 

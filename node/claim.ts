@@ -77,8 +77,9 @@ export function checkNetworkRange(range: Prefix, others: readonly ClusterNode[])
   if (owner === undefined) return;
   throw new CiliumError(
     'InUse',
-    `${range.toString()} overlaps ${describeOwner(owner)}: choose another --subnet, or give each node's network a part of ` +
-      'its own with --ip-range (and --ipam-driver cilium, which is also what needs no --subnet at all)',
+    `${range.toString()} overlaps ${describeOwner(owner)}: add --ipam-driver cilium without --subnet (the network gets a ` +
+      "part of this node's own range), or pass a --subnet that no other node has; nodes that are to share one need a part " +
+      'each (--ip-range)',
     { pool: range.toString(), node: owner.node.name },
   );
 }
