@@ -39,7 +39,7 @@ test('etcd can be described by a file', async () => {
 });
 
 for (const [name, opened, expected] of [
-  ['etcd without an endpoint', () => open('etcd'), /endpoints: found nothing/],
+  ['etcd without an endpoint', () => open('etcd'), /found no address, expected --kvstore-opt etcd\.address=URL/],
   ['an unknown option', () => open('etcd', 'consul.address=x'), /consul\.address=x: expected etcd\.address=URL/],
   ['both ways', () => open('etcd', 'etcd.address=http://a', 'etcd.config=/f'), /found both/],
   ['a file that is not there', () => open('etcd', 'etcd.config=/no/file'), /etcd\.config=\/no\/file cannot be read/],

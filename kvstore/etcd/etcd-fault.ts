@@ -93,10 +93,16 @@ export function toFault(error: unknown, config: EtcdConfig): EtcdFault {
 
 /** The part of gRPC's message that says something. */
 function reasonOf(message: string): string {
+  const text = said(message);
+  if (text === undefined) return 'nobody answers there';
+  return /^Deadline exceeded/i.test(text) ? 'no answer in time' : text;
+}
+
+/** What whoever failed said, without what gRPC wraps around it; undefined when nobody said anything. */
+function said(message: string): string | undefined {
   const last = /Last error: (.+?)(?:\. Resolution note.*)?$/s.exec(message)?.[1];
+  if (last === 'null') return undefined;
   const text = last ?? message.replace(/^\d+ [A-Z_]+: /, '');
-  if (/^Deadline exceeded/i.test(text)) return 'no answer in time';
-  if (text === 'null') return 'nobody answers there';
   return (text.split('\n', 1)[0] ?? text).replace(/^Error: /, '');
 }
 
@@ -116,7 +122,15 @@ export function toError(
   { code, reason, kind, isMistake }: EtcdFault,
   cause: unknown,
 ): CiliumError {
-  return new CiliumError(code, `etcd ${what}: ${endpoint}: ${reason}`, { endpoint, reason, kind, isMistake }, cause);
+  const message = `etcd ${what}: ${endpoint}: ${reason}`;
+  return new CiliumError(code, message, { endpoint, reason, kind, isMistake }, readableCause(reason, cause));
+}
+
+/** What is not in our words yet; gRPC's message would say it twice more. */
+function readableCause(reason: string, cause: unknown): Error | undefined {
+  const text = said(cause instanceof Error ? cause.message : String(cause));
+  if (text === undefined || text === reason || /^Deadline exceeded/i.test(text)) return undefined;
+  return new Error(text);
 }
 
 /** Whether asking again may help. */

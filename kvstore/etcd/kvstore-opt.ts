@@ -29,7 +29,13 @@ export function parseKvstoreOpt(entries: readonly string[]): KvstoreOpt {
 
 /** What they describe; reads the file. Throws `InvalidArgument`. */
 export async function etcdConfigOf({ addresses, config }: KvstoreOpt): Promise<EtcdConfig> {
-  if (config === undefined) return { endpoints: addresses };
+  if (config === undefined) {
+    if (addresses.length > 0) return { endpoints: addresses };
+    throw invalid(
+      '--kvstore=etcd: found no address, expected --kvstore-opt etcd.address=URL, such as http://127.0.0.1:2379, ' +
+        'or --kvstore-opt etcd.config=FILE',
+    );
+  }
   const { parseConfigFile } = await import('./etcd-config-file.ts');
   return parseConfigFile(config, await readConfig(config));
 }
