@@ -209,7 +209,7 @@ check(
     store.failures = Infinity;
     const [patient, hasty, stopped] = [
       allocator.allocate('a:a=;'),
-      allocator.allocate('b:b=;', AbortSignal.abort(new Error('no time'))),
+      allocator.allocate('b:a=1%3B%2525;b:b=;', AbortSignal.abort(new Error('no time'))),
       allocator.allocate('c:c=;'),
     ].map((promise) => promise.catch((error: unknown) => error as Error)) as [
       Promise<Error>,
@@ -217,14 +217,14 @@ check(
       Promise<Error>,
     ];
     assert.ok(isCiliumError(await hasty, 'KvstoreUnavailable'));
-    assert.match((await hasty).message, /gave no identity for b:b=; in time/);
+    assert.match((await hasty).message, /gave no identity for b:a=1;%25, b:b in time/);
     let failure: Error | undefined;
     void patient.then((error) => (failure = error));
     for (let i = 0; i < 20; i++) {
       await cluster.quiet();
       await cluster.clock.advance(10_000);
     }
-    assert.ok(isCiliumError(failure, 'KvstoreUnavailable') && failure.message.includes('a:a=;'));
+    assert.ok(isCiliumError(failure, 'KvstoreUnavailable') && failure.message.includes('for a:a in time'));
     await stopped;
     const late = allocator.allocate('d:d=;').catch((error: unknown) => error as Error);
     await cluster.quiet();

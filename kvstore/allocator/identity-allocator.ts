@@ -27,7 +27,7 @@ import { KeyedQueue } from '../../runtime/serial-queue.ts';
 import type { Kvstore } from '../kvstore.ts';
 import { WatchedPrefix } from '../watched-prefix.ts';
 import { BATCH_SIZE, IdentityKeeper } from './identity-keeper.ts';
-import { MASTER_PREFIX, masterKey, parseIdentity } from './identity-keys.ts';
+import { labelsForPeople, MASTER_PREFIX, masterKey, parseIdentity } from './identity-keys.ts';
 import type { IdentityMemory } from './identity-memory.ts';
 import { IdentityTable, type IdentityListener } from './identity-table.ts';
 
@@ -263,7 +263,7 @@ export class IdentityAllocator implements Component {
   }
 
   #noIdentity(labels: string): CiliumError {
-    const text = `the kvstore gave no identity for ${labels} in time; only labels that this node uses already do without it`;
+    const text = `the kvstore gave no identity for ${labelsForPeople(labels)} in time; only labels that this node uses already do without it`;
     return new CiliumError('KvstoreUnavailable', text, { labels }, this.#lastFailure);
   }
 

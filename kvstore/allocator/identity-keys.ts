@@ -31,6 +31,15 @@ export function labelsOfSlave(key: string): string {
   return key.slice(SLAVE_PREFIX.length, Math.max(SLAVE_PREFIX.length, key.lastIndexOf('/')));
 }
 
+/** "container:id=app1, container:tier" of the labels in a key, as `LabelSet` writes them. */
+export function labelsForPeople(labels: string): string {
+  return labels
+    .replace(/;$/, '')
+    .split(';')
+    .map((label) => label.replace(/=$/, '').replaceAll('%3B', ';').replaceAll('%25', '%'))
+    .join(', ');
+}
+
 /** The number in a master key or a slave's value; `undefined` for what is none. */
 export function parseIdentity(text: string): number | undefined {
   return /^[1-9][0-9]{0,7}$/.test(text) ? Number(text) : undefined;
