@@ -11,14 +11,23 @@ launch() {
 		[ -x "$node" ] || node=$(system_node)
 		break
 	done
-	if [ -z "$node" ]; then
-		echo "${0##*/}: needs Node.js 22.18 or newer: run 'npm ci' in $home, or install it" >&2
-		exit 1
-	fi
+	[ -d "$home/node_modules" ] || refuse "needs its npm packages: run '$(builder)' in $home"
+	[ -n "$node" ] || refuse "needs Node.js 22.18 or newer: run '$(builder)' in $home, or install it"
 	# Compiled code is kept between runs: half the start-up time of a command.
 	[ -w "$home" ] && export NODE_COMPILE_CACHE="$home/.cache/node"
+	# DEP0123: gRPC greets a server that is given by its IP address with that as a TLS name; servers do not mind.
 	# shellcheck disable=SC2086 # the flags of a launcher are words
-	exec "$node" ${node_flags-} --disable-warning=ExperimentalWarning "$program" "$@"
+	exec "$node" ${node_flags-} --disable-warning=ExperimentalWarning --disable-warning=DEP0123 "$program" "$@"
+}
+
+refuse() {
+	echo "${0##*/}: $1" >&2
+	exit 1
+}
+
+# What provides all that is missing: a clone has a Makefile, what is installed has not.
+builder() {
+	if [ -e "$home/Makefile" ]; then echo 'make build'; else echo 'npm ci --omit=dev'; fi
 }
 
 # The machine's own node, if it is new enough to run what we ship.
