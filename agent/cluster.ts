@@ -26,7 +26,7 @@ import { byFamily, nodeRanges, tunnelEndpoint, type ByFamily } from '../node/nod
 import type { Clock } from '../runtime/clock.ts';
 import { COMPONENT_TIMEOUT_MS, type Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
-import { addressMtu, bootId, nodeAddress } from './node-facts.ts';
+import { addressMtu, bootId, checkNodeAddress, nodeAddress } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
 
 export interface ClusterDeps {
@@ -52,6 +52,7 @@ export class Cluster {
   constructor(deps: ClusterDeps) {
     this.#deps = deps;
     const { options, store, ipcache, datapath, clock, log } = deps;
+    checkAddresses(options);
     this.underlay = underlayFamily(options);
     this.local = new LocalNode({
       name: options.nodeName,
@@ -212,6 +213,15 @@ function nodeAddresses(options: AgentOptions): ByFamily<IpAddress | undefined> {
     const text = given[family] === 'auto' ? nodeAddress(family) : given[family];
     return text === undefined ? undefined : IpAddress.parse(text);
   });
+}
+
+/**
+ * Throws `Precondition` when the node does not have the addresses that it is to be known by: nobody would find it there.
+ * Only at the start: one that goes later may come back.
+ */
+function checkAddresses({ ipv4Node, ipv6Node }: AgentOptions): void {
+  if (ipv4Node !== 'auto') checkNodeAddress(IpAddress.parse(ipv4Node), '--ipv4-node');
+  if (ipv6Node !== 'auto') checkNodeAddress(IpAddress.parse(ipv6Node), '--ipv6-node');
 }
 
 /** Throws `Precondition` when the node has no address of the family asked for. */

@@ -6,6 +6,7 @@ import { ownVersion } from '../api/version.ts';
 import { CiliumError, describeError } from '../errors/cilium-error.ts';
 import { loadOptions } from '../runtime/config.ts';
 import { createLogger } from '../runtime/winston-logger.ts';
+import { checkClusterOptions } from './cluster-options.ts';
 import { Daemon } from './daemon.ts';
 import { openKvstore } from './kvstore.ts';
 import { AGENT_OPTIONS, helpText, type AgentOptions } from './options.ts';
@@ -23,6 +24,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const options = await readOptions(argv);
+  checkClusterOptions(options);
   if (process.getuid?.() !== 0) {
     throw new CiliumError('Precondition', 'the agent needs root: start it with sudo or as a system service');
   }

@@ -2,7 +2,7 @@
 
 /** What the agent reads off the machine it runs on. */
 import { existsSync, readFileSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
+import { networkInterfaces, type NetworkInterfaceInfo } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Links } from '../datapath/netlink/links.ts';
@@ -10,6 +10,7 @@ import { ROUTE_PROTOCOL } from '../datapath/netlink/route.ts';
 import { CiliumError } from '../errors/cilium-error.ts';
 import type { TakenRange } from '../ipam/ranges.ts';
 import { IpAddress, type IpFamily, Prefix } from '../net/ip.ts';
+import { isNodeAddress } from '../node/node.ts';
 
 const ETHERNET_MTU = 1500;
 const NS_PER_S = 1_000_000_000n;
@@ -29,6 +30,27 @@ export function nodeAddress(family: IpFamily = 4): string | undefined {
     return one.family === `IPv${family}` && !one.internal && (one.family === 'IPv4' || one.scopeid === 0);
   });
   return found?.address;
+}
+
+/** Where it is asked for: the addresses of the node's devices. */
+export type Interfaces = NodeJS.Dict<NetworkInterfaceInfo[]>;
+
+/** Throws `Precondition` for an address given by `option` that none of the node's own devices has. */
+export function checkNodeAddress(
+  address: IpAddress,
+  option: string,
+  interfaces: Interfaces = networkInterfaces(),
+): void {
+  const own = Object.entries(interfaces)
+    .filter(([device]) => !isOurDevice(device))
+    .flatMap(([, list]) => list ?? [])
+    .map((one) => ({ ...one, ip: IpAddress.parse(one.address) }))
+    .filter(({ ip }) => ip.family === address.family && isNodeAddress(ip));
+  if (own.some(({ ip }) => ip.equals(address))) return;
+  const has =
+    own.length === 0 ? `no IPv${address.family} address that others reach` : own.map(({ ip }) => ip).join(', ');
+  const fault = isNodeAddress(address) ? 'which is on no device of this node' : 'where no other node reaches this one';
+  throw new CiliumError('Precondition', `${option}: found ${address.toString()}, ${fault}; it has ${has}`);
 }
 
 /** The MTU of the device that has this address; of the devices with a default route when none has. */

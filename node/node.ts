@@ -49,6 +49,11 @@ const CLUSTER_ID = 0;
 /** What a node is to itself; the others take it for `remote-node`. */
 const NODE_IDENTITY = 1;
 
+/** Whether others may find a node at such an address. */
+export function isNodeAddress(ip: IpAddress): boolean {
+  return !NO_NODE.some((range) => range.contains(ip));
+}
+
 export function nodeKey(cluster: string, name: string): string {
   return `${NODES_PREFIX}${cluster}/${name}`;
 }
@@ -169,7 +174,7 @@ const NodeValue = z
       addresses: (value.IPAddresses ?? [])
         .filter(({ text }) => IpAddress.isValid(text))
         .map(({ type, text }) => ({ type, ip: IpAddress.parse(text) }))
-        .filter(({ ip }) => !NO_NODE.some((range) => range.contains(ip))),
+        .filter(({ ip }) => isNodeAddress(ip)),
       ipv4AllocCidr: value.IPv4AllocCIDR,
       ipv6AllocCidr: value.IPv6AllocCIDR,
       ipv4SecondaryAllocCidrs: value.IPv4SecondaryAllocCIDRs,

@@ -28,6 +28,7 @@ test('privileged: a wrong option, value or file is refused in one line that name
     /there is no option --nonsense; --mtu: .*found abc; cilium-agent --help/,
   );
   assert.match(await refusal([AGENT, '--ipv4-range=10.0.0.0/30']), /--ipv4-range.*at most \/28/);
+  assert.match(await refusal([AGENT, '--routing-mode=native']), /--routing-mode=native needs --kvstore=etcd/);
   assert.match(await refusal([AGENT, '--config', '/nowhere']), /\/nowhere cannot be read/);
 });
 
