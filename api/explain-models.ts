@@ -21,6 +21,14 @@ export type CheckedFlowQuestion = z.output<typeof flowQuestion>;
 const direction = z.enum(['ingress', 'egress']);
 const verdict = z.enum(['allowed', 'denied', 'redirect']);
 
+/** A node of the cluster. */
+export const nodePlace = z.object({
+  node: z.string(),
+  /** By which the other nodes reach it. */
+  address: z.string().optional(),
+});
+export type NodePlace = z.infer<typeof nodePlace>;
+
 export const flowEnd = z.object({
   /** What was asked for. */
   name: z.string(),
@@ -28,10 +36,12 @@ export const flowEnd = z.object({
   endpoint: z.number().optional(),
   container: z.string().optional(),
   address: z.string().optional(),
-  /** 0: nobody has these labels. */
+  /** The node in whose range the address is; absent for what is on this node. */
+  place: nodePlace.optional(),
+  /** 0: nobody has these labels, or nobody is known at the address. */
   identity: z.number(),
   labels,
-  /** Whether it has a policy on this node. */
+  /** Whether it has a policy, on this node or at `place`. */
   managed: z.boolean(),
 });
 export type FlowEndModel = z.infer<typeof flowEnd>;
@@ -98,7 +108,10 @@ export type KernelView = z.infer<typeof kernelView>;
 
 export const directionExplanation = z.object({
   verdict,
-  cause: z.enum(['deny-rule', 'allow-rule', 'redirect-rule', 'setting', 'no-rule-allows']),
+  /** The subject is an endpoint there, and the rules there decide; the rest says what those of this node would. */
+  decidedBy: nodePlace.optional(),
+  /** `unknown-address`: nobody is known at one of the addresses, so the kernel drops the packet whatever rules say. */
+  cause: z.enum(['deny-rule', 'allow-rule', 'redirect-rule', 'setting', 'no-rule-allows', 'unknown-address']),
   /** What lets everything through that no rule denies. */
   setting: z.object({ name: z.string(), text: z.string() }).optional(),
   /** The strongest first. */
@@ -127,6 +140,8 @@ export const suggestion = z.object({
   wider: z.array(z.object({ direction, part: z.enum(['subject', 'peer', 'ports']), identities: z.array(labels) })),
   /** Directions for which no rule can be written. */
   impossible: z.array(direction),
+  /** Directions that another node decides: where their rules have to be imported. */
+  elsewhere: z.array(nodePlace.extend({ direction })),
 });
 export type SuggestionModel = z.infer<typeof suggestion>;
 
@@ -135,6 +150,7 @@ export const flowExplanation = z.object({
   to: flowEnd,
   /** `80/TCP` */
   packet: z.string(),
+  /** By the rules of this node, for directions that another one decides, too. */
   verdict,
   egress: directionExplanation,
   ingress: directionExplanation,

@@ -46,7 +46,30 @@ export function explanationModel(explanation: FlowExplanation, context: Explanat
     verdict: explanation.verdict,
     egress: directionModel(explanation.egress, explanation, from, context, refer),
     ingress: directionModel(explanation.ingress, explanation, to, context, refer),
-    ...(explanation.suggestion && { suggestion: suggestionModel(explanation.suggestion, refer) }),
+    ...(explanation.suggestion && { suggestion: suggestionModel(explanation.suggestion, explanation, context, refer) }),
+  };
+}
+
+/** Of a flow with an address at which nobody is known: no rule is asked. */
+export function closedModel(
+  packet: Pick<FlowExplanation, 'protocol' | 'port'>,
+  from: NamedEnd,
+  to: NamedEnd,
+): FlowExplanationModel {
+  const closed = (): DirectionExplanationModel => ({
+    verdict: 'denied',
+    cause: 'unknown-address',
+    hits: [],
+    closedBy: [],
+    misses: [],
+  });
+  return {
+    from: from.model,
+    to: to.model,
+    packet: packetText(packet),
+    verdict: 'denied',
+    egress: closed(),
+    ingress: closed(),
   };
 }
 
@@ -87,6 +110,7 @@ function directionModel(
   const kernel = subject.managed ? kernelView(explanation, flow, subject, context) : undefined;
   return {
     verdict: inEffect(explanation.verdict, flow),
+    ...(subject.decidedBy && { decidedBy: subject.decidedBy }),
     cause,
     ...(setting !== undefined && { setting: { name: setting, text: settingText(setting) } }),
     hits: explanation.hits.map((hit) => hitModel(hit, refer)),
@@ -190,7 +214,16 @@ function entryModel({
   return { identity, egress, protocol, port, bits, deny, proxyPort, precedence };
 }
 
-function suggestionModel({ rules, label, remove, wider, impossible }: Suggestion, refer: Refer): SuggestionModel {
+function suggestionModel(
+  { rules, label, remove, wider, impossible }: Suggestion,
+  flow: FlowExplanation,
+  { from, to }: ExplanationContext,
+  refer: Refer,
+): SuggestionModel {
+  const sides = [
+    { ...flow.egress, place: from.decidedBy },
+    { ...flow.ingress, place: to.decidedBy },
+  ];
   return {
     rules: [...rules],
     label,
@@ -206,5 +239,8 @@ function suggestionModel({ rules, label, remove, wider, impossible }: Suggestion
       identities: identities.map((labels) => labels.toTexts()),
     })),
     impossible: [...impossible],
+    elsewhere: sides.flatMap(({ direction, verdict, place }) =>
+      place !== undefined && inEffect(verdict, flow) === 'denied' ? [{ direction, ...place }] : [],
+    ),
   };
 }

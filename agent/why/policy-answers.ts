@@ -6,7 +6,7 @@ import type { CheckedTraceSelector, PolicyTraceResult, SelectorMapping } from '.
 import type { SimulationModel } from '../../api/simulation-models.ts';
 import { LabelSet } from '../../identity/label-set.ts';
 import { parseSelectLabel } from '../../identity/label.ts';
-import type { NumericIdentity } from '../../identity/numeric-identity.ts';
+import { RESERVED_IDENTITIES, type NumericIdentity } from '../../identity/numeric-identity.ts';
 import { IpAddress } from '../../net/ip.ts';
 import { explainFlow } from '../../policy/explain-flow.ts';
 import { IP_PROTOCOL, type PolicyEntry } from '../../policy/map-entry.ts';
@@ -15,17 +15,19 @@ import type { ImportOptions } from '../../policy/replacement.ts';
 import type { PolicyRepository, SelectorInfo } from '../../policy/repository.ts';
 import { simulateImport } from '../../policy/simulation.ts';
 import { tracePolicy } from '../../policy/trace.ts';
-import { explanationModel, referencesTo } from './explanation-model.ts';
+import { closedModel, explanationModel, referencesTo } from './explanation-model.ts';
 import { flowPairs } from './flow-pairs.ts';
 import { containerLabel, FlowEnds, type FlowEndsDeps, type NamedEnd } from './flow-ends.ts';
 import type { PolicyService } from '../policy/policy-service.ts';
 import type { PolicyImportOptions, PolicyQuestions, SimulatedChange } from '../rest/services.ts';
 import type { SeenFlows } from './seen-flows.ts';
 import { flowDifferences, policyDifferences, sidesOf } from './simulation.ts';
+import { placeText, type Places } from './places.ts';
 import { traceText } from './trace-text.ts';
 
 export interface PolicyAnswersDeps extends FlowEndsDeps {
   readonly repository: PolicyRepository;
+  readonly places: Pick<Places, 'nodeOf' | 'nameAt' | 'addressOf' | 'nodesWith'>;
   readonly policy: Pick<PolicyService, 'planImport' | 'planDeletion'>;
   readonly flows: Pick<SeenFlows, 'list' | 'skipped' | 'since'>;
   /** How many events of the kernel never came here. */
@@ -35,6 +37,9 @@ export interface PolicyAnswersDeps extends FlowEndsDeps {
 }
 
 const PROTOCOL_NUMBERS: Readonly<Record<CheckedFlowQuestion['protocol'], number>> = { ANY: 0, ...IP_PROTOCOL };
+
+/** So many nodes are named. */
+const MAX_NODES = 5;
 
 export class PolicyAnswers implements PolicyQuestions {
   readonly #deps: PolicyAnswersDeps;
@@ -59,13 +64,15 @@ export class PolicyAnswers implements PolicyQuestions {
       to: LabelSet.of(to.labels.map(containerLabel)),
       ports: to.dports,
     });
-    return { verdict: trace.verdict, log: traceText(trace, verbose) };
+    const elsewhere = { egress: this.#elsewhere(trace.from), ingress: this.#elsewhere(trace.to) };
+    return { verdict: trace.verdict, log: traceText(trace, { verbose, elsewhere }) };
   }
 
   explain(question: CheckedFlowQuestion): FlowExplanationModel {
     const { repository, endpoints, kernelEntries } = this.#deps;
     const [from, to] = this.#endsOf(question);
     const packet = { protocol: PROTOCOL_NUMBERS[question.protocol], port: question.port };
+    if (isNobodysAddress(from) || isNobodysAddress(to)) return closedModel(packet, from, to);
     const listed = endpoints();
     return explanationModel(explainFlow(repository, { from, to, ...packet }), {
       rules: repository.rules(),
@@ -112,11 +119,25 @@ export class PolicyAnswers implements PolicyQuestions {
     };
   }
 
+  /** Nodes of those with these labels, where none of them is here. */
+  #elsewhere(labels: LabelSet): string | undefined {
+    const { endpoints, places } = this.#deps;
+    const id = this.#ends.identityWith(labels);
+    if (id === undefined || endpoints().some(({ status }) => status.identity?.id === id)) return undefined;
+    const nodes = places.nodesWith(id).map(placeText);
+    const more = nodes.length > MAX_NODES ? ` and ${nodes.length - MAX_NODES} more nodes` : '';
+    return nodes.length === 0 ? undefined : `${nodes.slice(0, MAX_NODES).join(', ')}${more}`;
+  }
+
   /** The world is that of the family of the other end's address, or of the ICMP asked for. */
   #endsOf({ from, to, protocol }: CheckedFlowQuestion): [NamedEnd, NamedEnd] {
     const ipv6 = protocol === 'ICMPv6' || [from, to].some((name) => IpAddress.isValid(name) && name.includes(':'));
     return [this.#ends.find(from, ipv6 ? 6 : 4), this.#ends.find(to, ipv6 ? 6 : 4)];
   }
+}
+
+function isNobodysAddress({ identity, address }: NamedEnd): boolean {
+  return address !== undefined && identity === RESERVED_IDENTITIES.unknown;
 }
 
 function importOptions({ replace, replaceWithLabels }: PolicyImportOptions): ImportOptions {

@@ -13,16 +13,24 @@ const WORDS = {
   egress: { title: 'Egress', from: 'to', of: 'of' },
 } as const;
 
-/** `verbose`: also the rules that are for others. */
-export function traceText(trace: PolicyTrace, verbose: boolean): string {
-  const ports = trace.ports.map(({ port, protocol = 'ANY' }) => `${port}/${protocol}`).join(', ');
-  const head = `Tracing From: ${labelsText(trace.from)} => To: ${labelsText(trace.to)} Ports: [${ports}]`;
-  return [head, ...directionLines(trace.egress, verbose), '', ...directionLines(trace.ingress, verbose), ''].join('\n');
+export interface TraceTextOptions {
+  /** Also the rules that are for others. */
+  readonly verbose: boolean;
+  /** The nodes that decide on a direction; absent: this one. */
+  readonly elsewhere: { readonly egress: string | undefined; readonly ingress: string | undefined };
 }
 
-function directionLines(trace: DirectionTrace, verbose: boolean): string[] {
+export function traceText(trace: PolicyTrace, options: TraceTextOptions): string {
+  const ports = trace.ports.map(({ port, protocol = 'ANY' }) => `${port}/${protocol}`).join(', ');
+  const head = `Tracing From: ${labelsText(trace.from)} => To: ${labelsText(trace.to)} Ports: [${ports}]`;
+  return [head, ...directionLines(trace.egress, options), '', ...directionLines(trace.ingress, options), ''].join('\n');
+}
+
+function directionLines(trace: DirectionTrace, { verbose, elsewhere }: TraceTextOptions): string[] {
   const { title } = WORDS[trace.direction];
   const lines = [`${title} policy of ${labelsText(trace.subject)}`];
+  const nodes = elsewhere[trace.direction];
+  if (nodes !== undefined) lines.push(`Decided on ${nodes} by the rules there; by the rules of this node:`);
   for (const [index, step] of trace.rules.entries()) lines.push(...ruleLines(step, index, trace, verbose));
   lines.push(`${trace.selected}/${trace.rules.length} rules selected`);
   if (trace.setting !== undefined) lines.push(`Open: ${settingText(trace.setting)}`);

@@ -5,7 +5,7 @@ import type { FlowExplanationModel, FlowQuestion } from '../../api/explain-model
 import { CiliumError } from '../../errors/cilium-error.ts';
 import { ICMP_TYPES } from '../../policy/parse/icmp-types.ts';
 import type { Context } from '../context.ts';
-import { explanationText, suggestionNotes } from '../output/explanation-text.ts';
+import { explanationText, nobodyTexts, suggestionNotes, verdictText } from '../output/explanation-text.ts';
 import { formatted, type OutputOptions } from '../output/print.ts';
 
 export interface ExplainOptions extends OutputOptions {
@@ -28,13 +28,22 @@ export async function explainFlow(context: Context, from: string, to: string, op
 }
 
 /** On standard output only what `policy import` is to read. */
-function suggest(context: Context, { verdict, suggestion }: FlowExplanationModel): void {
+function suggest(context: Context, explanation: FlowExplanationModel): void {
+  const { suggestion } = explanation;
   if (suggestion === undefined) {
-    context.warn(`Nothing to import: the flow is ${verdict === 'redirect' ? 'sent to a proxy' : 'allowed'}.`);
+    context.warn(`Nothing to import: ${reason(explanation)}.`);
     return;
   }
   for (const note of suggestionNotes(suggestion)) context.warn(note);
   if (suggestion.rules.length > 0) context.print(`${JSON.stringify(suggestion.rules, undefined, 2)}\n`);
+}
+
+function reason(explanation: FlowExplanationModel): string {
+  const { verdict, egress, ingress } = explanation;
+  const [nobody] = nobodyTexts(explanation);
+  if (nobody !== undefined) return nobody;
+  if (egress.decidedBy ?? ingress.decidedBy) return verdictText(explanation);
+  return `the flow is ${verdict === 'redirect' ? 'sent to a proxy' : 'allowed'}`;
 }
 
 type AskedPacket = Pick<FlowQuestion, 'protocol' | 'port'>;

@@ -6,6 +6,7 @@ import type {
   FlowEndModel,
   FlowExplanationModel,
   KernelView,
+  NodePlace,
   PolicyEntryModel,
   RuleHit,
   RuleReference,
@@ -16,38 +17,77 @@ import { portText } from '../../datapath/maps/flow-text.ts';
 type Verdict = FlowExplanationModel['verdict'];
 
 const VERDICTS: Readonly<Record<Verdict, string>> = { allowed: 'ALLOWED', denied: 'DENIED', redirect: 'TO PROXY' };
+const WORST_FIRST: readonly Verdict[] = ['denied', 'redirect', 'allowed'];
 
 /** `command`: the words after `cilium` that print the suggestion. */
 export function explanationText(explanation: FlowExplanationModel, command: string): string {
-  const { from, to, packet, verdict, egress, ingress, suggestion } = explanation;
+  const { from, to, packet, egress, ingress, suggestion } = explanation;
+  const nobody = nobodyTexts(explanation);
   const lines = [
-    `${from.name} -> ${to.name} ${packet}: ${VERDICTS[verdict]}`,
+    `${from.name} -> ${to.name} ${packet}: ${verdictText(explanation)}`,
+    ...nobody.map((text) => `${text}.`),
     '',
     `From: ${endText(from)}`,
     `To:   ${endText(to)}`,
-    '',
-    ...directionLines('Egress', from, egress),
-    '',
-    ...directionLines('Ingress', to, ingress),
   ];
+  if (nobody.length === 0) {
+    lines.push('', ...directionLines('Egress', from, egress), '', ...directionLines('Ingress', to, ingress));
+  }
   if (suggestion !== undefined) lines.push('', ...suggestionLines(suggestion, command));
   return `${lines.join('\n')}\n`;
 }
 
-/** `endpoint 173 (app1), 10.15.0.2, identity 41173 [container:id=app1]` */
-function endText({ endpoint, container, address, identity, labels }: FlowEndModel): string {
-  const name = container === undefined ? '' : ` (${container})`;
+/** `ALLOWED`, `ALLOWED here; node1 decides on ingress` */
+export function verdictText({ verdict, egress, ingress }: FlowExplanationModel): string {
+  const sides = [
+    { ...egress, on: 'egress' },
+    { ...ingress, on: 'ingress' },
+  ];
+  const own = sides.filter(({ decidedBy }) => decidedBy === undefined);
+  const deciders = sides.flatMap(({ decidedBy, on }) => (decidedBy ? [`${decidedBy.node} decides on ${on}`] : []));
+  if (deciders.length === 0) return VERDICTS[verdict];
+  const here = WORST_FIRST.find((one) => own.some((side) => side.verdict === one));
+  if (here === 'denied') return VERDICTS.denied;
+  return [...(here === undefined ? [] : [`${VERDICTS[here]} here`]), deciders.join(', ')].join('; ');
+}
+
+/** Why nothing passes to or from addresses at which nobody is known; none: there is no such address. */
+export function nobodyTexts({ from, to }: FlowExplanationModel): string[] {
+  return [from, to].filter(isNobodysAddress).map(({ address, place }) => {
+    const range = place === undefined ? "one of the cluster's ranges" : `${place.node}'s range`;
+    return `${address} is in ${range}, and nobody is known there (yet): the kernel drops it (Invalid identity)`;
+  });
+}
+
+function isNobodysAddress({ identity, address }: FlowEndModel): boolean {
+  return identity === 0 && address !== undefined;
+}
+
+/** `endpoint 173 (app1), 10.15.0.2, identity 41173 [container:id=app1]`, `app1, 10.16.0.2 on node1 (192.168.251.1), …` */
+function endText(end: FlowEndModel): string {
+  const { endpoint, container, address, place, identity, labels } = end;
+  if (isNobodysAddress(end)) return `${address}, nobody known`;
+  const name =
+    endpoint === undefined ? container : `endpoint ${endpoint}${container === undefined ? '' : ` (${container})`}`;
+  const where = place === undefined ? '' : ` on ${placeText(place)}`;
   const parts = [
-    ...(endpoint === undefined ? [] : [`endpoint ${endpoint}${name}`]),
-    ...(address === undefined ? [] : [address]),
+    ...(name === undefined ? [] : [name]),
+    ...(address === undefined ? [] : [`${address}${where}`]),
     identity === 0 ? 'nobody here, with the labels' : `identity ${identity}`,
   ];
   return `${parts.join(', ')} [${labels.join(' ')}]`;
 }
 
+/** `node1 (192.168.251.1)` */
+function placeText({ node, address }: NodePlace): string {
+  return address === undefined ? node : `${node} (${address})`;
+}
+
 function directionLines(title: string, subject: FlowEndModel, explanation: DirectionExplanationModel): string[] {
-  const { verdict, cause, setting, hits, closedBy, misses, kernel } = explanation;
-  const lines = [`${title} of ${subject.name}: ${VERDICTS[verdict]}`];
+  const { verdict, decidedBy, cause, setting, hits, closedBy, misses, kernel } = explanation;
+  const decided =
+    decidedBy && `decided on ${placeText(decidedBy)} by the rules there; by the rules of this node it would be: `;
+  const lines = [`${title} of ${subject.name}: ${decided ?? ''}${VERDICTS[verdict]}`];
   if (cause === 'setting' || (setting !== undefined && verdict !== 'denied'))
     lines.push(`  ${capital(setting!.text)}.`);
   lines.push(...hits.flatMap(hitLines));
@@ -137,7 +177,7 @@ const OBSTACLES: Readonly<Record<SuggestionModel['remove'][number]['kind'], stri
 };
 
 /** What the suggested rules do not mend, and what they allow besides. */
-export function suggestionNotes({ remove, wider, impossible }: SuggestionModel): string[] {
+export function suggestionNotes({ remove, wider, impossible, elsewhere }: SuggestionModel): string[] {
   const obstacles = remove.map(
     ({ kind, rule, field }) =>
       `In the way: ${ruleText(rule)}, ${field} ${OBSTACLES[kind]}. It has to go or to be narrowed.`,
@@ -150,7 +190,10 @@ export function suggestionNotes({ remove, wider, impossible }: SuggestionModel):
     const whom = identities.map((labels) => `[${labels.join(' ')}]`).join(', ');
     return `The rule ${part === 'subject' ? 'is' : 'allows it'} for ${whom} too (${direction}): selectors cannot tell them apart.`;
   });
-  return [...obstacles, ...unspeakable, ...extras];
+  const away = elsewhere.map(
+    ({ direction, ...place }) => `For ${direction} the rules of ${placeText(place)} decide: import the rule there.`,
+  );
+  return [...obstacles, ...unspeakable, ...extras, ...away];
 }
 
 function capital(text: string): string {

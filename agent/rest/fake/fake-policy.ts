@@ -10,6 +10,9 @@ import type { PolicyEntry } from '../../../policy/map-entry.ts';
 import { replacedRules } from '../../../policy/replacement.ts';
 import { PolicyRepository } from '../../../policy/repository.ts';
 import { parseSources } from '../../../policy/resources/policy-source.ts';
+import type { ClusterNode } from '../../../node/node.ts';
+import type { RemoteAddress } from '../../../ipcache/shared/remote-addresses.ts';
+import { Places } from '../../why/places.ts';
 import { PolicyAnswers } from '../../why/policy-answers.ts';
 import { NO_PROXY_PORT } from '../../policy/policy-language.ts';
 import { SeenFlows } from '../../why/seen-flows.ts';
@@ -18,13 +21,17 @@ export class FakePolicy {
   readonly repository: PolicyRepository;
   readonly answers: PolicyAnswers;
   readonly flows = new SeenFlows({ now: () => Date.UTC(2026, 0, 5), monotonic: () => 0 });
+  readonly ipcache = new Ipcache();
+  /** Of the cluster, this one first. */
+  nodes: readonly ClusterNode[] = [];
+  remote: readonly RemoteAddress[] = [];
   #lastLocal: number = LOCAL_IDENTITY_MIN;
 
   /** Entries that an endpoint's kernel map holds in place of those that the rules make. */
   readonly kernel = new Map<number, readonly PolicyEntry[]>();
 
   constructor(endpoints: readonly Endpoint[]) {
-    const ipcache = new Ipcache();
+    const { ipcache } = this;
     ipcache.upsert(Prefix.parse('0.0.0.0/0'), { identity: RESERVED_IDENTITIES['world-ipv4'] }, 'agent-local');
     ipcache.upsert(Prefix.parse('::/0'), { identity: RESERVED_IDENTITIES['world-ipv6'] }, 'agent-local');
     this.repository = new PolicyRepository({
@@ -63,6 +70,7 @@ export class FakePolicy {
       lostEvents: () => 0,
       endpoints: () => endpoints,
       identityOfAddress: (address) => ipcache.lookup(address)?.entry.identity,
+      places: new Places({ nodes: () => this.nodes, remote: () => this.remote }),
       kernelEntries: (id) => this.kernel.get(id) ?? this.#entriesOf(endpoints.find((endpoint) => endpoint.id === id)),
     });
   }
