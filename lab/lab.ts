@@ -17,13 +17,15 @@ import { join } from 'node:path';
 import { CiliumError } from '../errors/cilium-error.ts';
 import { nameServer, OUTSIDE, WORLD, type Addresses } from './addresses.ts';
 import { Cgroup } from './cgroup.ts';
+import type { Cuts } from './cuts.ts';
 import { Daemon } from './daemon.ts';
 import { enginePath, provideEngine } from './engine.ts';
 import { EtcdMember } from './etcd-member.ts';
 import { makeImages } from './images.ts';
 import { Machine } from './machine.ts';
-import { LabNode } from './node.ts';
+import { HOME, LabNode } from './node.ts';
 import { outsideServer } from './outside.ts';
+import { requirePrograms } from './requirements.ts';
 import { fullSettings, toldSettings, type FullSettings, type LabSettings } from './settings.ts';
 import { Wire } from './wire.ts';
 
@@ -93,6 +95,11 @@ export class Lab {
     return [...new Set([...byFiles, ...Cgroup.labNames()])].sort();
   }
 
+  /** Whether anything of it is there, up or not. */
+  get exists(): boolean {
+    return Lab.names().includes(this.name);
+  }
+
   get nodes(): readonly LabNode[] {
     return Array.from({ length: this.#settings.nodes }, (_unused, index) => this.node(index + 1));
   }
@@ -140,9 +147,15 @@ export class Lab {
     return name === undefined ? this.#wire.healAll() : this.#wire.heal(name, this.#others(name, others));
   }
 
+  /** What is cut now; needs root. */
+  async cuts(): Promise<Cuts> {
+    return this.#wire.isUp ? this.#wire.cuts() : new Map();
+  }
+
   /** Brings up whatever of the lab is not up. */
   async up(): Promise<void> {
     if (process.getuid?.() !== 0) throw new CiliumError('Precondition', 'a lab needs root');
+    if (this.#settings.agent) requirePrograms(HOME);
     await this.#exclusively(async () => {
       mkdirSync(this.dir, { recursive: true });
       writeFileSync(this.#settingsFile, JSON.stringify(this.#told));

@@ -3,7 +3,7 @@
 /** The `lab` command. */
 import type { ChildProcess } from 'node:child_process';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { describeError } from '../errors/cilium-error.ts';
+import { CiliumError, describeError } from '../errors/cilium-error.ts';
 import type { Addresses } from './addresses.ts';
 import { formatTable } from './table.ts';
 import { DEFAULT_LAB, Lab, type LabOptions } from './lab.ts';
@@ -39,14 +39,15 @@ program
     const settings: LabOptions = { ...rest, ...(agentArg.length > 0 && { agentArgs: agentArg }) };
     const lab = openLab({ ...settings, ...(!agent && { agent }), onProgress: (step) => console.log(step) });
     await lab.up();
-    printStatus(lab);
-    console.log(`\nNext: bin/lab exec 1 -- docker ps; bin/lab exec outside -- ip addr; bin/lab down`);
+    await printStatus(lab);
+    const command = commandFor(lab.name);
+    console.log(`\nNext: ${command} exec 1 -- docker ps; ${command} exec outside -- ip addr; ${command} down`);
   });
 
 program
   .command('status')
-  .description('show the nodes of the lab and the members of its etcd')
-  .action(() => printStatus(openLab()));
+  .description('show the nodes of the lab, the members of its etcd, and who is cut off from whom')
+  .action(() => printStatus(existingLab()));
 
 program
   .command('exec')
@@ -57,7 +58,7 @@ program
   .argument('<command...>')
   .passThroughOptions()
   .action(async (node: string, command: string[]) => {
-    process.exitCode = await execute(openLab(), node, command[0] === '--' ? command.slice(1) : command);
+    process.exitCode = await execute(existingLab(), node, command[0] === '--' ? command.slice(1) : command);
   });
 
 program
@@ -65,14 +66,14 @@ program
   .description('let nothing pass between a machine (node1, etcd1, outside) and others, or all others')
   .argument('<machine>')
   .argument('[others...]', 'machines, or "etcd" for all its members')
-  .action((machine: string, others: string[]) => openLab().cut(machine, ...others));
+  .action((machine: string, others: string[]) => existingLab().cut(machine, ...others));
 
 program
   .command('heal')
   .description('undo cuts between a machine and others, or all others; without arguments: all cuts')
   .argument('[machine]')
   .argument('[others...]', 'machines, or "etcd" for all its members')
-  .action((machine: string | undefined, others: string[]) => openLab().heal(machine, ...others));
+  .action((machine: string | undefined, others: string[]) => existingLab().heal(machine, ...others));
 
 program
   .command('down')
@@ -87,12 +88,26 @@ function openLab(options: LabOptions = {}): Lab {
   return new Lab({ ...options, name: program.opts<{ name: string }>().name });
 }
 
+function existingLab(): Lab {
+  const lab = openLab();
+  if (lab.exists) return lab;
+  throw new CiliumError(
+    'NotFound',
+    `there is no lab "${lab.name}" on this machine: ${commandFor(lab.name)} up makes it`,
+  );
+}
+
+/** How the lab is spoken to on a command line. */
+function commandFor(name: string): string {
+  return name === DEFAULT_LAB ? 'bin/lab' : `bin/lab --name ${name}`;
+}
+
 function parseCount(text: string): number {
   if (!/^[1-9]$/.test(text)) throw new InvalidArgumentError('expected a number from 1 to 9');
   return Number(text);
 }
 
-function printStatus(lab: Lab): void {
+async function printStatus(lab: Lab): Promise<void> {
   const pid = (value: number | undefined): string => (value === undefined ? '-' : String(value));
   const both = ({ ipv4, ipv6 }: Addresses): string => `${ipv4}, ${ipv6}`;
   const rows = [['NODE', 'STATE', 'ADDRESSES', 'DOCKERD', 'AGENT']];
@@ -100,12 +115,17 @@ function printStatus(lab: Lab): void {
     const state = node.up ? 'up' : 'down';
     rows.push([node.name, state, both(node.addresses), pid(node.dockerdPid), pid(node.agentPid)]);
   }
-  console.log(formatTable(rows));
-  if (lab.etcd.length === 0) return;
-  const members = lab
-    .members()
-    .map((member) => [member.name, member.up ? 'up' : 'down', both(member.addresses), pid(member.pid)]);
-  console.log(`\n${formatTable([['MEMBER', 'STATE', 'ADDRESSES', 'ETCD'], ...members])}`);
+  const tables = [rows];
+  if (lab.etcd.length > 0) {
+    const members = lab
+      .members()
+      .map((member) => [member.name, member.up ? 'up' : 'down', both(member.addresses), pid(member.pid)]);
+    tables.push([['MEMBER', 'STATE', 'ADDRESSES', 'ETCD'], ...members]);
+  }
+  const cuts = process.getuid?.() === 0 ? await lab.cuts() : new Map<string, string[]>();
+  if (cuts.size > 0)
+    tables.push([['MACHINE', 'CUT OFF FROM'], ...Array.from(cuts, ([one, all]) => [one, all.join(', ')])]);
+  console.log(tables.map(formatTable).join('\n\n'));
 }
 
 function spawnIn(lab: Lab, where: string, command: readonly string[]): ChildProcess {

@@ -6,6 +6,7 @@
  */
 import { WIRE_LENGTH, type Addresses } from './addresses.ts';
 import type { Cgroup } from './cgroup.ts';
+import { parseCuts, type Cuts } from './cuts.ts';
 import { Machine } from './machine.ts';
 
 /** Pairs of ports, sender first, between which nothing passes; the rule stays, the set changes. */
@@ -62,6 +63,10 @@ export class Wire {
 
   healAll(): Promise<void> {
     return this.#nft('flush set bridge lab cut\n');
+  }
+
+  async cuts(): Promise<Cuts> {
+    return parseCuts(await this.#machine.exec(['nft', '-j', 'list', 'set', 'bridge', 'lab', 'cut']));
   }
 
   async #nft(commands: string): Promise<void> {

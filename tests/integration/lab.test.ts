@@ -165,6 +165,7 @@ test('privileged: an etcd of three does without one member, takes it in again em
   assert.equal(await command('exec', 'etcd2', '--', 'etcdctl', 'get', '--print-value-only', 'key'), 'two');
   assert.match(await command('status'), /\netcd3 +up +192\.168\.251\.103, fd00:251::103 +\d+$/);
   await command('cut', 'node1', 'etcd1');
+  assert.match(await command('status'), /\n\nMACHINE +CUT OFF FROM\netcd1 +node1\nnode1 +etcd1$/);
   for (const family of ['ipv4', 'ipv6'] as const) {
     assert.equal(await reaches(first, family), false, family);
     await eventually(async () => assert.equal(await reaches(second, family), true, family));
