@@ -33,7 +33,7 @@ const NODES = [
     ['InternalIP', 'fd00::11'],
     ['CiliumInternalIP', '10.11.255.254'],
   ]),
-  node('node2', 'east', []),
+  { ...node('node2', 'east', []), routing: { mode: 'tunnel', tunnelPort: 8472, underlay: 6 } as const },
 ];
 
 function view(ipcache = new Ipcache()): ClusterView {
@@ -64,6 +64,7 @@ test('nodes are shown with what they have, this one as local, those of other clu
         'primary-address': { ipv4: { enabled: true, 'alloc-range': '10.11.0.0/16' }, ipv6: { enabled: false } },
         'secondary-addresses': [],
         source: 'kvstore',
+        routing: { mode: 'tunnel', 'tunnel-port': 8472, underlay: 'ipv6' },
       },
     ],
     'nodes-removed': [],

@@ -7,7 +7,7 @@ import type { Endpoint } from '../endpoint/endpoint.ts';
 import type { Ipcache } from '../ipcache/ipcache.ts';
 import type { RemoteAddress } from '../ipcache/shared/remote-addresses.ts';
 import { IpAddress, Prefix, type IpFamily } from '../net/ip.ts';
-import { tunnelEndpoint, type ClusterNode } from '../node/node.ts';
+import { tunnelEndpoint, type ClusterNode, type NodeRouting } from '../node/node.ts';
 import { nodeAddress } from './node-facts.ts';
 import type { AgentOptions } from './options.ts';
 
@@ -100,7 +100,12 @@ function nodeElement(node: ClusterNode, source: string): NodeElement {
       .filter(({ ip }) => !shown.has(ip.toString()))
       .map(({ type, ip }) => ({ ip: ip.toString(), 'address-type': type })),
     source,
+    ...(node.routing && { routing: routingModel(node.routing) }),
   };
+}
+
+function routingModel({ mode, tunnelPort, underlay }: NodeRouting): NonNullable<NodeElement['routing']> {
+  return { mode, ...(mode === 'tunnel' && { 'tunnel-port': tunnelPort, underlay: `ipv${underlay}` as const }) };
 }
 
 function addressOf(node: ClusterNode, family: IpFamily): NodeElement['primary-address']['ipv4'] {

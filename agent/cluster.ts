@@ -22,7 +22,8 @@ import { LocalNode } from '../node/local-node.ts';
 import { NodeClaims } from '../node/node-claims.ts';
 import { NodeNetwork } from '../node/node-network.ts';
 import { CLAIM_TIMEOUT_MS, NodeRegistry } from '../node/node-registry.ts';
-import { byFamily, nodeRanges, tunnelEndpoint, type ByFamily } from '../node/node.ts';
+import { byFamily, nodeRanges, tunnelEndpoint, type ByFamily, type NodeRouting } from '../node/node.ts';
+import { RoutingCheck } from '../node/routing.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { COMPONENT_TIMEOUT_MS, type Component } from '../runtime/component.ts';
 import type { Logger } from '../runtime/logger.ts';
@@ -42,6 +43,8 @@ export class Cluster {
   readonly local: LocalNode;
   readonly nodes: NodeRegistry;
   readonly network: NodeNetwork;
+  /** Whether the others send as this node does. */
+  readonly routing: RoutingCheck;
   /** Which addresses a node may speak for. */
   readonly claims: NodeClaims;
   /** Family of the addresses by which nodes reach each other. */
@@ -54,12 +57,18 @@ export class Cluster {
     const { options, store, ipcache, datapath, clock, log } = deps;
     checkAddresses(options);
     this.underlay = underlayFamily(options);
+    const routing: NodeRouting = {
+      mode: options.routingMode,
+      tunnelPort: options.tunnelPort,
+      underlay: this.underlay,
+    };
     this.local = new LocalNode({
       name: options.nodeName,
       cluster: options.clusterName,
       bootId: bootId(),
       addresses: () => Object.values(nodeAddresses(options)).filter((address) => address !== undefined),
       ranges: rangeSources(options),
+      routing,
       stateDir: options.stateDir,
     });
     this.nodes = new NodeRegistry({ store, local: this.local, stateDir: options.stateDir, log: log('node'), clock });
@@ -77,6 +86,7 @@ export class Cluster {
       log: log('node'),
       clock,
     });
+    this.routing = new RoutingCheck({ nodes: this.nodes, routing, log: log('node') });
     this.claims = new NodeClaims(this.nodes);
     this.nodes.onChange(() => this.network.changed());
     this.nodes.onClaim(() => this.network.changed());

@@ -174,12 +174,12 @@ export const AGENT_OPTIONS = {
     schema: addressOrAuto(4),
     default: 'auto',
     description:
-      'With etcd: the IPv4 address of this node towards others; auto: one on a device with a default route, else any.',
+      'With etcd: the IPv4 address of this node towards others, which a device of it must have; auto: one on a device with a default route, else any.',
   }),
   ipv6Node: option({
     schema: addressOrAuto(6),
     default: 'auto',
-    description: 'With etcd: the IPv6 address of this node towards others; auto as for IPv4.',
+    description: 'With etcd: the IPv6 address of this node towards others, as for IPv4.',
   }),
   clusterPoolIpv4Cidr: option({
     schema: z.union([range(4, 28), z.literal('')]),

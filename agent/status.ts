@@ -36,7 +36,7 @@ export interface StatusReportDeps {
   readonly endpoints: { readonly status: ControllerStatus };
   readonly policyFolder: PolicyFolder | undefined;
   /** Absent when the node is alone. */
-  readonly cluster: Pick<Cluster, 'nodes' | 'network'> | undefined;
+  readonly cluster: Pick<Cluster, 'nodes' | 'network' | 'routing'> | undefined;
   readonly dns: Pick<ClusterDns, 'parts'> | undefined;
   readonly view: Pick<ClusterView, 'nodes'>;
   readonly health: Pick<Health, 'state' | 'controllers'>;
@@ -115,6 +115,8 @@ export class StatusReport {
     for (const [name, { state, msg }] of Object.entries(needs)) {
       if (state !== 'Ok') return { state, msg: `${name} service is not ready: ${msg ?? state}` };
     }
+    const difference = this.#deps.cluster?.routing.problem;
+    if (difference !== undefined) return { state: 'Warning', msg: difference };
     const [first, ...others] = this.#deps.ipcacheWriter.failed;
     if (first === undefined) return { state: 'Ok', msg: 'OK' };
     const [prefix, reason] = first;

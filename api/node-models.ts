@@ -19,6 +19,16 @@ export const nodeElement = z.object({
   'secondary-addresses': z.array(z.object({ ip: z.string(), 'address-type': z.string() })),
   /** Who told of it: `local` for the node itself, `kvstore` for the others. */
   source: z.string(),
+  /** How it sends to the others; absent when it does not tell. */
+  routing: z
+    .object({
+      mode: z.enum(['tunnel', 'native']),
+      /** UDP; of tunnels. */
+      'tunnel-port': z.int().optional(),
+      /** Family of the addresses between which tunnels are. */
+      underlay: z.enum(['ipv4', 'ipv6']).optional(),
+    })
+    .optional(),
 });
 export type NodeElement = z.infer<typeof nodeElement>;
 

@@ -10,7 +10,7 @@ import { CiliumError } from '../errors/cilium-error.ts';
 import { IpAddress, type IpFamily, Prefix } from '../net/ip.ts';
 import { prepareStateFolder, readJsonFile, writeJsonFile } from '../runtime/state-file.ts';
 import { checkNetworkRange, chooseRange, isFrom, type RangeSource } from './claim.ts';
-import { byFamily, lastUsable, type ByFamily, type ClusterNode } from './node.ts';
+import { byFamily, lastUsable, type ByFamily, type ClusterNode, type NodeRouting } from './node.ts';
 
 export interface LocalNodeOptions {
   readonly name: string;
@@ -19,6 +19,7 @@ export interface LocalNodeOptions {
   /** Its addresses towards other nodes, at most one of each family; asked for again when the node's addresses change. */
   readonly addresses: () => readonly IpAddress[];
   readonly ranges: ByFamily<RangeSource>;
+  readonly routing: NodeRouting;
   readonly stateDir: string;
 }
 
@@ -97,6 +98,7 @@ export class LocalNode {
       ipv4HealthIp: undefined,
       ipv6HealthIp: undefined,
       bootId: this.#options.bootId,
+      routing: this.#options.routing,
     };
   }
 

@@ -67,6 +67,23 @@ test('what we write is what we read, and has all the members that Cilium writes'
   assert.deepEqual(written.IPAddresses, THEIRS.IPAddresses.slice(0, 3));
 });
 
+test('how a node routes is a member of our own; a node that says nothing of it, or nonsense, is a node', () => {
+  const node = decodeNode(KEY, JSON.stringify(THEIRS));
+  assert.equal(node.routing, undefined);
+  assert.ok(!encodeNode(node).includes('Docker'));
+  for (const routing of [
+    { mode: 'tunnel', tunnelPort: 8472, underlay: 4 },
+    { mode: 'native', tunnelPort: 1, underlay: 6 },
+  ] as const) {
+    assert.deepEqual(decodeNode(KEY, encodeNode({ ...node, routing })).routing, routing);
+    assert.ok(!sameNode(node, { ...node, routing }));
+  }
+  for (const Docker of [7, null, {}, { RoutingMode: 'geneve', TunnelPort: 8472, Underlay: 'ipv4' }]) {
+    const odd = decodeNode(KEY, JSON.stringify({ ...THEIRS, Docker }));
+    assert.ok(sameNode(odd, node));
+  }
+});
+
 test('addresses at which no node can be reached are left out', () => {
   const IPAddresses = ['0.0.0.0', '127.0.0.1', 'fe80::1', '224.0.0.1', '::1', '192.168.60.11'].map((IP) => {
     return { Type: 'InternalIP', IP };

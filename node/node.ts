@@ -22,6 +22,15 @@ export interface NodeAddress {
   readonly ip: IpAddress;
 }
 
+/** How a node sends to the others; has to be the same on all. */
+export interface NodeRouting {
+  readonly mode: 'tunnel' | 'native';
+  /** UDP; of no meaning in native mode. */
+  readonly tunnelPort: number;
+  /** Family of the addresses between which tunnels are. */
+  readonly underlay: IpFamily;
+}
+
 export interface ClusterNode {
   readonly name: string;
   readonly cluster: string;
@@ -36,6 +45,8 @@ export interface ClusterNode {
   readonly ipv6HealthIp: IpAddress | undefined;
   /** Another one after each boot; empty when it is not known. */
   readonly bootId: string;
+  /** Absent when the node does not tell, as other agents than ours. */
+  readonly routing?: NodeRouting | undefined;
 }
 
 const FAMILIES: readonly IpFamily[] = [4, 6];
@@ -108,6 +119,7 @@ export function encodeNode(node: ClusterNode): string {
     NodeIdentity: NODE_IDENTITY,
     WireguardPubKey: '',
     BootID: node.bootId,
+    ...(node.routing && { Docker: encodeRouting(node.routing) }),
   });
 }
 
@@ -153,6 +165,17 @@ const NodeAddressEntry = z
   .object({ Type: NodeAddressTypes.optional(), AddressType: NodeAddressTypes.optional(), IP: z.string() })
   .transform(({ Type, AddressType, IP }) => ({ type: Type ?? AddressType ?? 'InternalIP', text: IP }));
 
+/** A member of our own, which others pass over. What it cannot say here, it does not say: a node is no worse for that. */
+const Routing = z
+  .object({
+    RoutingMode: z.enum(['tunnel', 'native']),
+    TunnelPort: z.int().min(1).max(65_535),
+    Underlay: z.enum(['ipv4', 'ipv6']),
+  })
+  .transform(({ RoutingMode, TunnelPort, Underlay }): NodeRouting => {
+    return { mode: RoutingMode, tunnelPort: TunnelPort, underlay: Underlay === 'ipv4' ? 4 : 6 };
+  });
+
 const NodeValue = z
   .object({
     Name: z.string(),
@@ -165,6 +188,7 @@ const NodeValue = z
     IPv4HealthIP: OptionalAddress,
     IPv6HealthIP: OptionalAddress,
     BootID: z.string().optional(),
+    Docker: Routing.optional().catch(undefined),
   })
   .transform((value): ClusterNode => {
     return {
@@ -182,6 +206,7 @@ const NodeValue = z
       ipv4HealthIp: value.IPv4HealthIP,
       ipv6HealthIp: value.IPv6HealthIP,
       bootId: value.BootID ?? '',
+      routing: value.Docker,
     };
   });
 
@@ -204,6 +229,10 @@ export function decodeNode(key: string, text: string): ClusterNode {
 /** True when others would see no difference. */
 export function sameNode(a: ClusterNode, b: ClusterNode): boolean {
   return encodeNode(a) === encodeNode(b);
+}
+
+function encodeRouting({ mode, tunnelPort, underlay }: NodeRouting): z.input<typeof Routing> {
+  return { RoutingMode: mode, TunnelPort: tunnelPort, Underlay: `ipv${underlay}` };
 }
 
 function encodeRange(prefix: Prefix): { IP: string; Mask: string } {

@@ -15,7 +15,7 @@ import { temporaryFolder } from '../../tests/support/temporary-folder.ts';
 import type { RangeSource } from '../claim.ts';
 import { LocalNode } from '../local-node.ts';
 import { NodeRegistry } from '../node-registry.ts';
-import { nodeKey, nodeRanges, type ByFamily, type ClusterNode } from '../node.ts';
+import { nodeKey, nodeRanges, type ByFamily, type ClusterNode, type NodeRouting } from '../node.ts';
 
 export const fixed = (four: string, six: string): ByFamily<RangeSource> => ({
   4: { fixed: Prefix.parse(four), option: '--ipv4-range' },
@@ -70,6 +70,8 @@ export interface TestNode {
 export interface TestNodeOptions {
   readonly addresses?: readonly string[];
   readonly cluster?: string;
+  /** @default tunnels over IPv4 */
+  readonly routing?: NodeRouting;
   /** Of an agent that was here before; @default one of its own. */
   readonly stateDir?: string;
 }
@@ -104,6 +106,7 @@ export class NodeWorld {
     const addresses = [...(options.addresses ?? [`192.0.2.${name.charCodeAt(0)}`])];
     const local = new LocalNode({
       ...{ name, cluster, ranges, stateDir, bootId: 'boot' },
+      routing: options.routing ?? { mode: 'tunnel', tunnelPort: 8472, underlay: 4 },
       addresses: () => node.addresses.map((text) => IpAddress.parse(text)),
     });
     const nodes = new NodeRegistry({ store, local, stateDir, log: silentLogger, clock: this.clock, patienceMs: 20 });
