@@ -5,8 +5,10 @@
  * that were killed, and the ways to them when mode, family or address of the nodes change.
  */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import type { LabNode } from '../../lab/node.ts';
+import { etcdUrls } from '../../lab/addresses.ts';
+import { HOME, type LabNode } from '../../lab/node.ts';
 import { Prefix } from '../../net/ip.ts';
 import { encodeNode, type ClusterNode } from '../../node/node.ts';
 import { IpAddress } from '../../net/ip.ts';
@@ -96,6 +98,23 @@ test('each node takes a range of its own, and has it again after kill -9', async
   await assertReach();
 });
 
+test('an agent that may not start has told the others nothing', async () => {
+  const key = (): Promise<string> => lab.member(1).etcdctl('get', `${NODE_KEYS}node2`, '-w', 'json');
+  const before = (JSON.parse(await key()) as { kvs: unknown }).kvs;
+  const agent = [join(HOME, 'bin/cilium-agent'), '--kvstore=etcd', `--kvstore-opt=etcd.address=${etcdUrls(1).ipv4}`];
+  const others = ['--state-dir=/run/s', '--run-dir=/run/r', '--plugin-socket=/run/p.sock', '--ipv4-range=10.77.0.0/16'];
+  const second = await two.run([...agent, ...others]);
+  assert.match(second.stderr, /another cilium-agent runs on this node/);
+  const nowhere = await two.run([...agent, ...others, '--ipv4-node=10.9.9.9']);
+  const has = two.addresses.ipv4;
+  assert.match(
+    nowhere.stderr,
+    new RegExp(`--ipv4-node: found 10\\.9\\.9\\.9, .* no device of this node; it has ${has}`),
+  );
+  assert.deepEqual((JSON.parse(await key()) as { kvs: unknown }).kvs, before);
+  await two.exec(['test', '!', '-e', '/run/s']);
+});
+
 test('a subnet is of one node, unless nodes share it by parts', async () => {
   const create = (...args: string[]): string[] => ['network', 'create', '-d', 'cilium', ...args];
   await one.docker(create('--subnet', '10.60.0.0/16', 'own'));
@@ -142,8 +161,17 @@ test('tunnels may run over IPv6', async () => {
 });
 
 test('the mode may be changed: natively nodes are routed to, also at another address', async () => {
-  for (const node of [one, two]) await restart(node, '--routing-mode=native');
+  await restart(one, '--routing-mode=native');
+  for (const [node, said] of [
+    [one, /Cilium: +Warning +node2 uses --routing-mode=tunnel, this node native: nothing passes/],
+    [two, /Cilium: +Warning +node1 uses --routing-mode=native, this node tunnel: nothing passes/],
+  ] as const) {
+    await eventually(async () => assert.match((await node.run(['cilium', 'status'])).stdout, said));
+  }
+  await restart(two, '--routing-mode=native');
   await assertReach();
+  for (const node of [one, two])
+    await eventually(async () => assert.match(await node.cilium(['status']), /Cilium: +Ok/));
   assert.match(await routes(one), new RegExp(`via ${two.addresses.ipv4} dev eth0`));
   assert.notEqual((await one.run(['ip', 'link', 'show', 'cilium_vxlan'])).status, 0);
   const moves = [
