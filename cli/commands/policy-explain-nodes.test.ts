@@ -157,6 +157,14 @@ To:   10.16.0.77, nobody known
   }
 });
 
+test('what the node itself sends to an address that nobody has is dropped, wherever that is', async (t) => {
+  const { stdout } = await (await cluster(t)).run('policy', 'explain', 'host', UNKNOWN);
+  assert.match(
+    stdout,
+    /: DENIED\n10\.16\.0\.77 is in node1's range, and nobody is known there \(yet\): it is dropped\.\n/,
+  );
+});
+
 test('the router of another node is that node', async (t) => {
   const { to, ingress } = await json(await cluster(t), 'box29', '10.16.255.254');
   assert.deepEqual([to.identity, to.labels, to.place], [6, ['reserved:remote-node'], NODE1]);

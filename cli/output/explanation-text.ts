@@ -12,6 +12,7 @@ import type {
   RuleReference,
   SuggestionModel,
 } from '../../api/explain-models.ts';
+import { RESERVED_IDENTITIES } from '../../identity/numeric-identity.ts';
 import { portText } from '../../datapath/maps/flow-text.ts';
 
 type Verdict = FlowExplanationModel['verdict'];
@@ -53,10 +54,20 @@ export function verdictText({ verdict, egress, ingress }: FlowExplanationModel):
 
 /** Why nothing passes to or from addresses at which nobody is known; none: there is no such address. */
 export function nobodyTexts({ from, to }: FlowExplanationModel): string[] {
-  return [from, to].filter(isNobodysAddress).map(({ address, place }) => {
-    const range = place === undefined ? "one of the cluster's ranges" : `${place.node}'s range`;
-    return `${address} is in ${range}, and nobody is known there (yet): the kernel drops it (Invalid identity)`;
-  });
+  const ends = [
+    { end: from, other: to },
+    { end: to, other: from },
+  ];
+  return ends
+    .filter(({ end }) => isNobodysAddress(end))
+    .map(({ end: { address, place }, other }) => {
+      const range = place === undefined ? "one of the cluster's ranges" : `${place.node}'s range`;
+      const drop =
+        other.managed && other.identity !== RESERVED_IDENTITIES.host
+          ? 'the kernel drops it (Invalid identity)'
+          : 'it is dropped';
+      return `${address} is in ${range}, and nobody is known there (yet): ${drop}`;
+    });
 }
 
 function isNobodysAddress({ identity, address }: FlowEndModel): boolean {
