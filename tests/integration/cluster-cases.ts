@@ -20,6 +20,8 @@ const OTHER_PORT = 8080;
 /** Nobody listens there: who gets through hears so. */
 const SILENT_UDP_PORT = 9;
 const PROBES = { rate: 100, duration: 0.3 };
+/** After a fault: the kernel takes up to 10 s to ask anew for a neighbour that has another MAC address now. */
+const OPEN_LIMIT_MS = 30_000;
 
 type Rule = Readonly<Record<string, unknown>>;
 
@@ -47,7 +49,10 @@ interface Question {
 export async function assertOpen(questions: readonly Question[]): Promise<void> {
   await Promise.all(
     questions.map(({ from, to, port, about }) =>
-      eventually(async () => assert.ok((await countThrough(from, to, port)) > 0, `${about} is to be reached`)),
+      eventually(
+        async () => assert.ok((await countThrough(from, to, port)) > 0, `${about} is to be reached`),
+        OPEN_LIMIT_MS,
+      ),
     ),
   );
 }
