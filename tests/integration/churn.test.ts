@@ -37,7 +37,9 @@ const lab = labForTests({ nodes: 1, agentArgs: ['--collect-interval', '2'] });
 async function startWave(node: LabNode, size: number): Promise<number> {
   const numbers = Array.from({ length: size }, (_unused, index) => index);
   let started = 0;
-  const script = `wget -q -T 2 -O /dev/null http://${WORLD.ipv4}/; wget -q -T 2 -O /dev/null http://[${WORLD.ipv6}]/; exec sleep 2147483647`;
+  // By timeout and not by wget's own -T, with which Debian's busybox 1.35 crashes.
+  const visits = [WORLD.ipv4, `[${WORLD.ipv6}]`].map((host) => `timeout 2 wget -q -O /dev/null http://${host}/`);
+  const script = [...visits, 'exec sleep 2147483647'].join('; ');
   const worker = async () => {
     for (let number = numbers.pop(); number !== undefined; number = numbers.pop()) {
       const options = ['--network', NETWORK, '-l', `id=churn-${number % 5}`, '-l', 'churn=yes'];
@@ -52,6 +54,14 @@ async function startWave(node: LabNode, size: number): Promise<number> {
 async function removeAll(node: LabNode): Promise<void> {
   const ids = (await node.docker(['ps', '-aq', '--filter', 'label=churn'])).split('\n').filter(Boolean);
   if (ids.length > 0) await node.docker(['rm', '-f', ...ids], { timeoutMs: 120_000 });
+}
+
+/** What is to be left by nobody was there. */
+async function assertConnections(node: LabNode): Promise<void> {
+  await eventually(async () => {
+    const { cilium_ct4_tcp: ipv4 = [], cilium_snat6: ipv6 = [] } = await snapshotOf(node);
+    assert.ok(ipv4.length > 0 && ipv6.length > 0, `${ipv4.length} connections, ${ipv6.length} translations`);
+  }, SETTLE_MS);
 }
 
 async function assertNoRuleOfOurs(node: LabNode): Promise<void> {
@@ -75,6 +85,7 @@ async function baselineOf(node: LabNode): Promise<Snapshot> {
   writeFileSync(file, JSON.stringify(POLICY));
   await node.cilium(['policy', 'import', file]);
   await startWave(node, WAVE);
+  await assertConnections(node);
   await removeAll(node);
   // Compared with itself until it stands still.
   baseline = await eventually(async () => {
