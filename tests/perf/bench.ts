@@ -6,7 +6,8 @@
  *     node tests/perf/bench.ts [--only traffic,cross,run,agent] [--quick] [--no-agent] [--keep-docs]
  *
  * Sections that are compared with each other are interleaved: round by round every path and network has its turn.
- * A full run writes its tables to docs/benchmarks.md; one with --only, --quick or --no-agent only prints them.
+ * A full run writes its tables to docs/benchmarks.md, and so does one with --only cross, to a place of their own; others
+ * only print them.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -35,6 +36,9 @@ const DOCUMENT = join(import.meta.dirname, '../../docs/benchmarks.md');
 const SECTIONS = ['traffic', 'cross', 'run', 'agent'] as const;
 type SectionName = (typeof SECTIONS)[number];
 
+/** What writes the tables across nodes: they need labs of their own, and stand on their own. */
+const CROSS_COMMAND = 'make bench BENCH="--only cross"';
+
 const FULL = { trafficRounds: 9, trafficSeconds: 0.8, runRounds: 15, joins: 50, agentStarts: 9, idleSeconds: 20 };
 const QUICK: typeof FULL = {
   trafficRounds: 3,
@@ -51,7 +55,8 @@ interface Settings {
   sections: readonly SectionName[];
   sizes: typeof FULL;
   agent: boolean;
-  writes: boolean;
+  /** Sections whose tables go to the document. */
+  written: readonly SectionName[];
 }
 
 function parseSettings(): Settings {
@@ -68,8 +73,9 @@ function parseSettings(): Settings {
   if (sections.length !== asked.length)
     throw new Error(`--only takes some of ${SECTIONS.join(',')}, not ${asked.join(',')}`);
   const agent = !values['no-agent'];
-  const full = agent && !values.quick && sections.length === SECTIONS.length;
-  return { sections, sizes: values.quick ? QUICK : FULL, agent, writes: full && !values['keep-docs'] };
+  const counts = agent && !values.quick && !values['keep-docs'];
+  const written = sections.length === SECTIONS.length ? SECTIONS : sections.filter((section) => section === 'cross');
+  return { sections, sizes: values.quick ? QUICK : FULL, agent, written: counts ? written : [] };
 }
 
 function progress(step: string): void {
@@ -168,6 +174,11 @@ async function heading(node: LabNode): Promise<string> {
   return `${new Date().toISOString().slice(0, 10)}, ${cpus} × ${cpu}, ${memoryGb} GB, Linux ${kernel}, Docker ${engine}.`;
 }
 
+async function report(node: LabNode, sections: readonly Section[]): Promise<string> {
+  const goals = goalTable(sections.flatMap((section) => section.goals));
+  return [await heading(node), goals, ...sections.map(({ text }) => text)].join('\n\n');
+}
+
 async function main(): Promise<void> {
   const settings = parseSettings();
   const lab = new Lab({ name: `bench-${process.pid}`, nodes: 1, agent: settings.agent, onProgress: progress });
@@ -177,13 +188,15 @@ async function main(): Promise<void> {
     await makeNetworks(node, settings.agent);
     const sections: Section[] = [];
     if (settings.sections.includes('traffic')) sections.push(await trafficSection(node, settings));
-    if (settings.sections.includes('cross') && settings.agent) sections.push(await crossSection(settings));
     if (settings.sections.includes('run')) sections.push(await runSection(node, settings));
     if (settings.sections.includes('agent') && settings.agent) sections.push(await agentSection(node, settings));
-    const goals = goalTable(sections.flatMap((section) => section.goals));
-    const results = [await heading(node), goals, ...sections.map(({ text }) => text)].join('\n\n');
-    console.log(results);
-    if (settings.writes) await writeResults(DOCUMENT, results);
+    const results = await report(node, sections);
+    if (sections.length > 0) console.log(results);
+    if (settings.written.includes('run')) await writeResults(DOCUMENT, results);
+    if (!settings.sections.includes('cross') || !settings.agent) return;
+    const across = await report(node, [await crossSection(settings)]);
+    console.log(across);
+    if (settings.written.includes('cross')) await writeResults(DOCUMENT, across, CROSS_COMMAND);
   } finally {
     await lab.down();
   }
